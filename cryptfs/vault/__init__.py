@@ -1,0 +1,1 @@
+"""One open vault: the moving parts between the tree and the store."""
