@@ -3,8 +3,8 @@
     epoch secrets -> write secret W(KS) -> K_fk, K_meta, K_pack, K_log -> file keys -> chunks
 
 Each use of a key is bound to its place by a context, each signature to its label and vault; every part of variable
-length carries its length, so that no two uses can share one byte string. Nothing outside this module spells a label, and
-nothing outside it asks the operating system for randomness.
+length carries its length, so that no two uses can share one byte string. Nothing outside this module spells a label,
+and nothing outside it asks the operating system for randomness.
 
 Signatures are Ed25519 (RFC 8032, pure). Libraries accept public keys of small order, for which one constant signature
 verifies on every message; those and every second spelling of a key are refused here before anything is verified.
@@ -222,7 +222,7 @@ def keystore_ctx(header: bytes) -> bytes:
     return b"cryptfs/v1 keystore\0" + hashlib.sha256(header).digest()
 
 
-# ---- signatures -------------------------------------------------------------------------------------------------------
+# ---- signatures ----------------------------------------------------------------------------------------------------
 
 SIGNATURE_LEN: Final = 64
 
@@ -277,7 +277,7 @@ def sign(key: bytes | Ed25519PrivateKey, label: SignLabel, vault: bytes, data: b
 
 
 def verify(public: bytes, label: SignLabel, vault: bytes, data: bytes, signature: bytes) -> None:
-    """Return if `signature` is SIG(label, data) by `public`, 64 and 32 bytes; else raise AuthError, one for all causes."""
+    """Return if `signature` is SIG(label, data) by `public`, 64 and 32 bytes; else raise AuthError, one for all."""
     try:
         refuse_weak_ed25519(public)
         Ed25519PublicKey.from_public_bytes(public).verify(signature, _message(label, vault, data))
