@@ -1,0 +1,64 @@
+"""Where a passphrase comes from: a file, a descriptor, a systemd credential or the terminal; never an argument."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from cryptfs.cli.output import note
+from cryptfs.errors import NotAllowed, UsageError
+
+__all__ = ["ask_new_passphrase", "find_passphrase"]
+
+_MAX: Final = 4096
+"""Bytes. Nobody types more, and a wrong file (a disk image) must not be read to its end."""
+
+_CREDENTIAL: Final = "cryptfs.passphrase"
+"""Name under which systemd hands it over: `LoadCredential=cryptfs.passphrase:/path`."""
+
+
+def find_passphrase(file: Path | None, vault: str) -> bytes:
+    """The passphrase of an existing key file. Raises NotAllowed where there is nobody to ask."""
+    if file is not None:
+        return _read(file)
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if directory and (credential := Path(directory) / _CREDENTIAL).exists():
+        return _read(credential)
+    if not sys.stdin.isatty():
+        raise NotAllowed(
+            f"The keys of '{vault}' need a passphrase, and there is no terminal to ask for it.",
+            "Use --passphrase-file FILE, or set CRYPTFS_PASSPHRASE_FILE.",
+        )
+    return _prompt(f"Passphrase for {vault}")
+
+
+def ask_new_passphrase(file: Path | None) -> bytes:
+    """The passphrase for new keys, typed twice on a terminal. Raises UsageError where there is nobody to ask."""
+    if file is not None:
+        return _read(file)
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "The new keys need a passphrase, and there is no terminal to ask for it.",
+            "Use --passphrase-file FILE; --no-passphrase leaves the keys open to whoever can read this disk.",
+        )
+    while True:  # the person ends it, with a passphrase or with Ctrl-C
+        first = _prompt("New passphrase")
+        if first and first == _prompt("Once more"):
+            return first
+        note("Those were not the same, or empty. Again, please.")
+
+
+def _read(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        text = stream.read(_MAX + 1)
+    first = text.partition(b"\n")[0].removesuffix(b"\r")
+    if not first or len(first) > _MAX:
+        raise UsageError(f"{file} holds no passphrase in its first line.", "Put the passphrase alone into that file.")
+    return first
+
+
+def _prompt(text: str) -> bytes:
+    answer: str = click.prompt(text, hide_input=True, default="", show_default=False, err=True)
+    return os.fsencode(answer)
