@@ -3,8 +3,8 @@
     epoch secrets -> write secret W(KS) -> K_fk, K_meta, K_pack, K_log -> file keys -> chunks
 
 Each use of a key is bound to its place by a context, each signature to its label and vault; every part of variable
-length carries its length, so that no two uses can share one byte string. Nothing outside this module spells a label,
-and nothing outside it asks the operating system for randomness.
+length carries its length, so that no two uses can share one byte string. Nothing outside this module spells the label
+of a key, a context or a signature, and nothing outside it asks the operating system for randomness.
 
 Signatures are Ed25519 (RFC 8032, pure). Libraries accept public keys of small order, for which one constant signature
 verifies on every message; those and every second spelling of a key are refused here before anything is verified.
@@ -13,7 +13,7 @@ verifies on every message; those and every second spelling of a key are refused 
 import hashlib
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Final, NewType
 
@@ -40,8 +40,11 @@ __all__ = [
     "chunk_ctx",
     "derive",
     "eid",
+    "enrol_info",
     "epoch_commit",
     "file_key_ctx",
+    "fingerprint_digest",
+    "heads_digest",
     "history_ctx",
     "history_key",
     "invite_id",
@@ -58,6 +61,7 @@ __all__ = [
     "new_sign_seed",
     "pack_ctx",
     "random_bytes",
+    "recovery_fingerprint",
     "recovery_kem_seed",
     "recovery_sign_seed",
     "refuse_weak_ed25519",
@@ -65,6 +69,7 @@ __all__ = [
     "sign",
     "sign_public",
     "verify",
+    "wrap_info",
     "write_secret",
 ]
 
@@ -286,6 +291,24 @@ def verify(public: bytes, label: SignLabel, vault: bytes, data: bytes, signature
         raise AuthError("a signature does not verify") from None
 
 
+# ---- wraps ---------------------------------------------------------------------------------------------------------
+
+
+def wrap_info(vault: bytes, epoch: bytes, cert_fp: bytes) -> bytes:
+    """Binds a wrapped epoch secret to vault, epoch (16 bytes) and recipient certificate (fingerprint, 32 bytes)."""
+    return b"cryptfs/v1 wrap\0" + lp(vault) + lp(epoch) + lp(cert_fp)
+
+
+def enrol_info(vault: bytes, entry: bytes, cert_fp: bytes) -> bytes:
+    """Binds a wrapped signing seed to vault, entry (32 bytes) and recipient certificate (fingerprint, 32 bytes)."""
+    return b"cryptfs/v1 enrol\0" + lp(vault) + lp(entry) + lp(cert_fp)
+
+
+def recovery_fingerprint(sign_public: bytes, kem_public: bytes) -> bytes:
+    """Stands in a wrap for the certificate fingerprint when the recipient is the recovery key. 32 bytes."""
+    return hashlib.sha256(b"cryptfs/v1 recovery\0" + sign_public + kem_public).digest()
+
+
 # ---- invitations and recovery --------------------------------------------------------------------------------------
 
 
@@ -307,6 +330,20 @@ def recovery_sign_seed(seed: bytes) -> bytes:
 def recovery_kem_seed(seed: bytes) -> bytes:
     """X25519 private key (32 bytes) of the recovery key made from the 32 bytes on paper."""
     return _expand(seed, b"cryptfs/v1 recovery kem\0")
+
+
+# ---- what people compare as words ----------------------------------------------------------------------------------
+
+
+def fingerprint_digest(vault: bytes, cert: bytes, sign_public: bytes) -> bytes:
+    """What the words of a device are made of: its certificate (DER) and signing key, for one vault. 32 bytes."""
+    return hashlib.sha256(b"cryptfs/v1 fp\0" + lp(vault) + lp(cert) + lp(sign_public)).digest()
+
+
+def heads_digest(vault: bytes, frontier: Iterable[bytes], heads: Iterable[tuple[bytes, int, bytes]]) -> bytes:
+    """What the words of a view are made of: ids of the frontier, and (log id, seq, digest) of every log. 32 bytes."""
+    parts = sorted(log + seq.to_bytes(8, "big") + digest for log, seq, digest in heads)
+    return hashlib.sha256(b"cryptfs/v1 heads\0" + vault + b"".join(sorted(frontier)) + b"".join(parts)).digest()
 
 
 # ---- this device ---------------------------------------------------------------------------------------------------
