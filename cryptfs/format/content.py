@@ -6,7 +6,7 @@ writing the records is the work of `vault/content.py`.
 
 from typing import Final
 
-import msgspec
+from cryptfs.format.codec import Wire
 
 __all__ = [
     "CHUNK_LOG2S", "INLINE_MAX", "MAX_CHUNKS", "PAGE_CHUNKS", "WHERE_BODY2", "WHERE_HERE", "WHERE_PACK",
@@ -26,7 +26,7 @@ WHERE_BODY2: Final = 2
 """body2 of the segment with digest `id`."""
 
 
-class FileKeyBox(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class FileKeyBox(Wire, frozen=True):
     """A file key of version `fkv` sealed under the key set `ks` (16·n bytes); `box` is 104 bytes."""
 
     fkv: int
@@ -34,7 +34,7 @@ class FileKeyBox(msgspec.Struct, array_like=True, forbid_unknown_fields=True, fr
     box: bytes
 
 
-class Loc(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class Loc(Wire, frozen=True):
     """Where records lie: container and offset in bytes (packs: of the object; body2: of body2)."""
 
     where: int
@@ -42,13 +42,13 @@ class Loc(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=Tr
     off: int
 
 
-class Hole(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, tag=0):
+class Hole(Wire, frozen=True, tag=0):
     """`count` chunks that read as zeros."""
 
     count: int
 
 
-class Run(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, tag=1):
+class Run(Wire, frozen=True, tag=1):
     """`count` records back to back at `loc`; `hashes` holds their SHA-256, 32 bytes each."""
 
     count: int
@@ -61,7 +61,7 @@ class Run(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=Tr
 Span = Hole | Run
 
 
-class MRef(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class MRef(Wire, frozen=True):
     """A manifest record: sealed under K_meta of `ks`, `len` bytes at `loc` with SHA-256 `hash`."""
 
     ks: bytes
@@ -70,27 +70,27 @@ class MRef(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=T
     hash: bytes
 
 
-class Patch(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class Patch(Wire, frozen=True):
     """A span that overrides the pages from chunk `first` on."""
 
     first: int
     span: Span
 
 
-class Inline(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, tag=1):
+class Inline(Wire, frozen=True, tag=1):
     """The spans of the whole content, tiling chunks 0..N-1."""
 
     spans: tuple[Span, ...]
 
 
-class Paged(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, tag=2):
+class Paged(Wire, frozen=True, tag=2):
     """A root manifest, and patches over its pages."""
 
     root: MRef
     patches: tuple[Patch, ...]
 
 
-class Content(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class Content(Wire, frozen=True):
     """One version of a file: `size` in bytes, chunks of 2^chunk_log2 bytes, `digest` H(plaintext) or empty."""
 
     fid: bytes
@@ -101,7 +101,7 @@ class Content(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froze
     body: Inline | Paged
 
 
-class Root(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class Root(Wire, frozen=True):
     """Plaintext of a root manifest; page j covers chunks 4096·j .. 4096·j+4095, None = all holes."""
 
     fmt: int
@@ -109,7 +109,7 @@ class Root(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=T
     pages: tuple[MRef | None, ...]
 
 
-class Page(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class Page(Wire, frozen=True):
     """Plaintext of a page manifest; the spans tile the page exactly."""
 
     fmt: int

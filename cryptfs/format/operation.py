@@ -1,23 +1,25 @@
 """The operations of a log as they are encoded (docs/format.md, "Operations").
 
-One operation, one tagged MessagePack array; field order is the format. Inodes are 16 bytes, names are raw bytes, a `Ver`
-is the sorted list of 1 to 8 op ids that made a content or placed a link. What the operations do is in `tree/merge.py`.
+One operation, one tagged MessagePack array; field order is the format. Inodes are 16 bytes, names are raw bytes, a
+`Ver` is the sorted list of 1 to 8 op ids that made a content or placed a link. What the operations do is in
+`tree/merge.py`, what values their fields may have in `format/operation_rules.py`.
 
-Before an operation is sealed it may carry *provisional* ids (see `provisional_*`): its number in the log is not known yet.
+Before an operation is sealed it may carry *provisional* ids (see `provisional_*`): its number in the log is not known
+yet.
 """
 
 from typing import Final
 
-import msgspec
-
+from cryptfs.format.codec import Wire
 from cryptfs.format.content import Content
 
 __all__ = [
-    "KIND_BLOCK", "KIND_CHAR", "KIND_DIR", "KIND_FIFO", "KIND_FILE", "KIND_SOCKET", "KIND_SYMLINK",
+    "KINDS", "KIND_BLOCK", "KIND_CHAR", "KIND_DIR", "KIND_FIFO", "KIND_FILE", "KIND_SOCKET", "KIND_SYMLINK",
     "RENAME_EXCHANGE", "RENAME_NOREPLACE",
     "SET_GID", "SET_MODE", "SET_MTIME", "SET_UID",
-    "Adopted", "Create", "DelXattr", "Expire", "Link", "Op", "OpId", "Put", "Rekey", "Relocate", "Rename", "Replaced",
-    "Restore", "Retire", "Rmdir", "Rules", "SetAttr", "SetXattr", "Undelete", "Unlink", "Unretire", "Ver",
+    "Adopted", "Create", "DelXattr", "Expire", "Link", "Op", "OpId", "Put", "Range", "Rekey", "Relocate", "Rename",
+    "Replaced", "Restore", "Retire", "Rmdir", "Rules", "SetAttr", "SetXattr", "Undelete", "Unlink", "Unretire", "Ver",
+    "Where",
     "is_provisional_ino", "op_id_bytes", "provisional_ino", "provisional_number", "provisional_op_id",
 ]  # fmt: skip
 
@@ -28,6 +30,7 @@ KIND_FIFO: Final = 3
 KIND_SOCKET: Final = 4
 KIND_CHAR: Final = 5
 KIND_BLOCK: Final = 6
+KINDS: Final = range(7)
 
 RENAME_NOREPLACE: Final = 1
 RENAME_EXCHANGE: Final = 2
@@ -38,7 +41,7 @@ SET_GID: Final = 4
 SET_MTIME: Final = 8
 
 
-class OpId(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, order=True):
+class OpId(Wire, frozen=True, order=True):
     """`n` counts the operations through the log `log` (16 bytes) from 0."""
 
     log: bytes
@@ -48,7 +51,7 @@ class OpId(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=T
 Ver = tuple[OpId, ...]
 
 
-class Replaced(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class Replaced(Wire, frozen=True):
     """What a rename overwrites or exchanges, as its author saw it."""
 
     i: bytes
@@ -56,12 +59,16 @@ class Replaced(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froz
     cver: Ver
 
 
-class _Op(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class _Op(Wire, frozen=True):
     """Base of all operations."""
 
 
-class Create(_Op, tag=1):
-    """New inode and entry. `target` is for symlinks, else empty; `content` None = empty file."""
+class Create(_Op, frozen=True, tag=1):
+    """New inode and entry.
+
+    `mode` holds the twelve permission bits, the type is `kind`; `target` is for symlinks, else empty; `content` None =
+    empty file.
+    """
 
     p: bytes
     name: bytes
@@ -75,9 +82,11 @@ class Create(_Op, tag=1):
     content: Content | None
 
 
-class Put(_Op, tag=2):
-    """New content of `i`, made from the version `base` (empty tuple: from the empty file as created is never used; the
-    version of a file without content is that of its create)."""
+class Put(_Op, frozen=True, tag=2):
+    """New content of `i`, made from the version `base`.
+
+    `base` is never empty: the version of a file without content is that of its create.
+    """
 
     i: bytes
     base: Ver
@@ -85,7 +94,7 @@ class Put(_Op, tag=2):
     mtime_ns: int
 
 
-class Link(_Op, tag=3):
+class Link(_Op, frozen=True, tag=3):
     """A further name for `i`."""
 
     i: bytes
@@ -93,22 +102,22 @@ class Link(_Op, tag=3):
     name: bytes
 
 
-class Unlink(_Op, tag=4):
-    """Take away the link of `i` placed by `lver`; `cver` is the content version the author saw."""
+class Unlink(_Op, frozen=True, tag=4):
+    """Take away the link of `i` placed by `lver`; `cver` is the content version the author saw (may be empty)."""
 
     i: bytes
     lver: Ver
     cver: Ver
 
 
-class Rmdir(_Op, tag=5):
+class Rmdir(_Op, frozen=True, tag=5):
     """Take away the directory `i`."""
 
     i: bytes
     lver: Ver
 
 
-class Rename(_Op, tag=6):
+class Rename(_Op, frozen=True, tag=6):
     """Move the link (`i`, `lver`) to `p2`/`name2`; `flags` 1 noreplace, 2 exchange."""
 
     i: bytes
@@ -119,7 +128,7 @@ class Rename(_Op, tag=6):
     flags: int
 
 
-class SetAttr(_Op, tag=7):
+class SetAttr(_Op, frozen=True, tag=7):
     """Set the fields named by `mask` (SET_*); the others are 0."""
 
     i: bytes
@@ -130,7 +139,7 @@ class SetAttr(_Op, tag=7):
     mtime_ns: int
 
 
-class SetXattr(_Op, tag=8):
+class SetXattr(_Op, frozen=True, tag=8):
     """Set an extended attribute."""
 
     i: bytes
@@ -138,14 +147,14 @@ class SetXattr(_Op, tag=8):
     value: bytes
 
 
-class DelXattr(_Op, tag=9):
+class DelXattr(_Op, frozen=True, tag=9):
     """Remove an extended attribute."""
 
     i: bytes
     key: bytes
 
 
-class Undelete(_Op, tag=10):
+class Undelete(_Op, frozen=True, tag=10):
     """Bring `i` back from the trash."""
 
     i: bytes
@@ -153,7 +162,7 @@ class Undelete(_Op, tag=10):
     name: bytes
 
 
-class Restore(_Op, tag=11):
+class Restore(_Op, frozen=True, tag=11):
     """Make the old version `old` the present content."""
 
     i: bytes
@@ -161,7 +170,7 @@ class Restore(_Op, tag=11):
     old: Ver
 
 
-class Rekey(_Op, tag=12):
+class Rekey(_Op, frozen=True, tag=12):
     """Same plaintext under a new file key; makes no new version."""
 
     i: bytes
@@ -169,26 +178,26 @@ class Rekey(_Op, tag=12):
     content: Content
 
 
-class Where(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, order=True):
+class Where(Wire, frozen=True, order=True):
     """A container: `where` 1 pack, 2 body2 of a segment; `id` 32 bytes."""
 
     where: int
     id: bytes
 
 
-class Retire(_Op, tag=20):
+class Retire(_Op, frozen=True, tag=20):
     """From here on nobody makes new references to these containers."""
 
     containers: tuple[Where, ...]
 
 
-class Unretire(_Op, tag=21):
+class Unretire(_Op, frozen=True, tag=21):
     """Takes a retire back."""
 
     containers: tuple[Where, ...]
 
 
-class Range(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class Range(Wire, frozen=True):
     """A moved range: offsets and length in bytes."""
 
     old_off: int
@@ -196,7 +205,7 @@ class Range(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=
     len: int
 
 
-class Relocate(_Op, tag=22):
+class Relocate(_Op, frozen=True, tag=22):
     """Records were copied, byte for byte, to another container."""
 
     old_where: int
@@ -206,19 +215,19 @@ class Relocate(_Op, tag=22):
     ranges: tuple[Range, ...]
 
 
-class Adopted(_Op, tag=23):
+class Adopted(_Op, frozen=True, tag=23):
     """This log now holds these containers."""
 
     containers: tuple[Where, ...]
 
 
-class Expire(_Op, tag=24):
+class Expire(_Op, frozen=True, tag=24):
     """History and trash superseded at or below the stamp are dropped."""
 
     stamp: int
 
 
-class Rules(_Op, tag=30):
+class Rules(_Op, frozen=True, tag=30):
     """Number of the merge rules from here on."""
 
     number: int
