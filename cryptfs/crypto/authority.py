@@ -1,9 +1,9 @@
 """Judging certificates in `org-ca` mode: a path to a listed authority, and its revocation lists (docs/membership.md).
 
 The library validates paths, but it knows no revocation lists, does not check the type of the last key, and its usual
-policy wants names and usages that certificates of people often lack. So: our own rules for the form first, then the path
-with a policy of ours, then revocation. An authority is necessary here and never sufficient: who is in the group is still
-decided by administrators.
+policy wants names and usages that certificates of people often lack. So: our own rules for the form first, then the
+path with a policy of ours, then revocation. An authority is necessary here and never sufficient: who is in the group is
+still decided by administrators.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ from enum import Enum
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey, MLDSA65PublicKey, MLDSA87PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
@@ -36,6 +37,9 @@ CRL_MAX = 4 << 20
 """Bytes of DER that a revocation list may have."""
 
 
+_CA_KEYS = (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, MLDSA44PublicKey, MLDSA65PublicKey, MLDSA87PublicKey)
+
+
 class CrlMode(Enum):
     """What a missing or outdated revocation list means."""
 
@@ -46,7 +50,7 @@ class CrlMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OrgPolicy:
-    """What the vault's policy says: authorities (DER), purpose that certificates must name (dotted OID or ""), lists."""
+    """What the vault's policy says: authorities (DER), purpose certificates must name (dotted OID or ""), lists."""
 
     authorities: tuple[bytes, ...]
     eku: str
@@ -61,20 +65,25 @@ def judge_org(cert_der: bytes, now: datetime, policy: OrgPolicy, crls: Sequence[
     cert = parse_certificate(cert_der)
     key = check_form(cert)
     expires, standings = check_dates(cert, now, timedelta(0))
-    authorities = [found for found in map(_readable, policy.authorities) if found is not None]
-    _check_path(cert, now, authorities, policy.eku)
-    if policy.crl is not CrlMode.OFF and not _check_revocation(cert, now, authorities, crls):
+    authorities = _readable(policy.authorities)
+    with reading():
+        _check_path(cert, now, authorities, policy.eku)
+        covered = policy.crl is CrlMode.OFF or _check_revocation(cert, now, authorities, crls)
+    if not covered:
         if policy.crl is CrlMode.BLOCK:
             raise Refused(Refusal.CRL_MISSING)
         standings = (*standings, Standing.CRL_STALE)
     return Judged(fingerprint(cert_der), key, expires, standings)
 
 
-def _readable(cert_der: bytes) -> x509.Certificate | None:
-    try:
-        return parse_certificate(cert_der)
-    except Refused:
-        return None
+def _readable(authorities: Sequence[bytes]) -> list[x509.Certificate]:
+    found = []
+    for der in authorities:
+        try:
+            found.append(parse_certificate(der))
+        except Refused:
+            continue
+    return found
 
 
 def _check_path(cert: x509.Certificate, now: datetime, authorities: list[x509.Certificate], eku: str) -> None:
@@ -99,17 +108,15 @@ def _accepted(eku: str) -> set[str]:
     return {eku, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE.dotted_string}
 
 
-# ---- revocation --------------------------------------------------------------------------------------------------------
+# ---- revocation ----------------------------------------------------------------------------------------------------
 
 
 def check_crl(crl_der: bytes, authorities: Sequence[bytes]) -> int:
     """Number of a revocation list that one of `authorities` (DER) signed. Raises Damaged for anything else."""
-    if len(crl_der) <= CRL_MAX:
-        found = [ca for ca in map(_readable, authorities) if ca is not None]
-        crl = _verified_crl(crl_der, found)
-        if crl is not None:
-            return _crl_number(crl)
-    raise Damaged("a revocation list is not from an authority of this vault")
+    crl = _verified_crl(crl_der, _readable(authorities))
+    if crl is None:
+        raise Damaged("a revocation list is not from an authority of this vault")
+    return _crl_number(crl)
 
 
 def _check_revocation(
@@ -117,9 +124,7 @@ def _check_revocation(
 ) -> bool:
     """Whether a current list covers `cert`. Raises Refused if the latest list, current or not, names it."""
     issuers = [ca for ca in authorities if ca.subject == cert.issuer]
-    verified = [
-        crl for crl in (_verified_crl(data, issuers) for data in crls if len(data) <= CRL_MAX) if crl is not None
-    ]
+    verified = [crl for crl in (_verified_crl(data, issuers) for data in crls) if crl is not None]
     if not verified:
         return False
     latest = max(verified, key=_crl_number)
@@ -132,6 +137,8 @@ def _check_revocation(
 
 def _verified_crl(crl_der: bytes, issuers: list[x509.Certificate]) -> x509.CertificateRevocationList | None:
     """The list in `crl_der` if one of `issuers` signed it and all of its critical extensions are understood."""
+    if len(crl_der) > CRL_MAX:
+        return None
     try:
         with reading():
             crl = x509.load_der_x509_crl(crl_der)
@@ -139,15 +146,20 @@ def _verified_crl(crl_der: bytes, issuers: list[x509.Certificate]) -> x509.Certi
             # Every critical extension of a list narrows what it covers (part of the certificates, changes only).
             if any(extension.critical for extension in crl.extensions):
                 return None
-            signers = [_crl_key(ca) for ca in issuers if ca.subject == crl.issuer and _may_sign_crls(ca)]
-            return crl if any(key is not None and crl.is_signature_valid(key) for key in signers) else None
     except Refused:
         return None
+    return crl if any(_signed_by(crl, ca) for ca in issuers) else None
 
 
-def _crl_key(ca: x509.Certificate) -> CertificateIssuerPublicKeyTypes | None:
-    key = ca.public_key()
-    return key if isinstance(key, CertificateIssuerPublicKeyTypes) else None
+def _signed_by(crl: x509.CertificateRevocationList, ca: x509.Certificate) -> bool:
+    try:
+        with reading():
+            key = ca.public_key()
+            if not isinstance(key, _CA_KEYS):
+                return False
+            return ca.subject == crl.issuer and _may_sign_crls(ca) and crl.is_signature_valid(key)
+    except Refused:
+        return False
 
 
 def _may_sign_crls(ca: x509.Certificate) -> bool:

@@ -177,7 +177,7 @@ _MANIFEST_TAIL: Final = struct.Struct(">BQ")
 _BLOCK_TAIL: Final = struct.Struct(">HI")
 
 
-def chunk_ctx(vault: bytes, fid: bytes, fkv: int, index: int, plain_len: int, codec: int) -> bytes:
+def chunk_ctx(vault: bytes, fid: bytes, fkv: int, index: int, plain_len: int, codec: int) -> bytes:  # noqa: PLR0917  # as in the format
     """Context of a chunk, 82 bytes: `vault` 32, `fid` 16 bytes; `plain_len` in bytes."""
     return b"cryptfs/v1 chunk\0" + vault + fid + _CHUNK_TAIL.pack(fkv, index, plain_len, codec)
 
