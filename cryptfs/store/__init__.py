@@ -11,9 +11,12 @@ from cryptfs.errors import UsageError
 from cryptfs.store.base import Abort, Buffer, Call, Cap, Change, Changes, Clock, Space, Stat, Store
 from cryptfs.store.directory import DirectoryStore
 from cryptfs.store.memory import MemoryStore
+from cryptfs.store.retry import Backoff, Limits, Retries
+from cryptfs.store.simulated import Knobs, SimStore, SimWorld
 
 __all__ = [
     "Abort",
+    "Backoff",
     "Buffer",
     "Call",
     "Cap",
@@ -21,7 +24,12 @@ __all__ = [
     "Changes",
     "Clock",
     "DirectoryStore",
+    "Knobs",
+    "Limits",
     "MemoryStore",
+    "Retries",
+    "SimStore",
+    "SimWorld",
     "Space",
     "Stat",
     "Store",

@@ -22,10 +22,12 @@ from cryptfs.store._copying import BytesSource, FileSource, Source, read_range
 from cryptfs.store._os_errors import mapped
 from cryptfs.store.base import Buffer, Call, Cap, Changes, Space, Stat, is_folder, is_key, split_key
 from cryptfs.store.listing_feed import ListingFeed
+from cryptfs.store.watching import FolderWatch
 
 __all__ = ["DirectoryStore"]
 
 _TEMPORARY: Final = re.compile(r"\.tmp-[0-9a-f]{32}")
+_NOTICED: Final = ("c", "j", "l", "m", "w")  # folders of which `changes` tells; packs are named by segments
 _STALE_S: Final = 86_400  # no upload of ours takes a day without a new temporary name
 _BATCH: Final = 1024  # names looked at between two looks at the clock
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})  # vfat, some FUSE and network
@@ -48,6 +50,7 @@ class DirectoryStore:
         self._swept = False
         self._lock = threading.Lock()  # guards _swept
         self._feed = ListingFeed(self._noticed)
+        self._watch = FolderWatch(path, _NOTICED)
 
     @property
     def caps(self) -> frozenset[Cap]:
@@ -102,9 +105,7 @@ class DirectoryStore:
         """See Store."""
         folder, slash, _ = prefix.partition("/")
         for part in [folder + slash] if slash else self._parts(call):
-            names = self._names(part, prefix, after, call)
-            for first in range(0, len(names), _BATCH):
-                yield from self._stats(part.rstrip("/"), names[first : first + _BATCH], call)
+            yield from self._list_part(part, prefix, after, call)
 
     def changes(self, cursor: str, call: Call) -> Changes:
         """See Store."""
@@ -120,8 +121,16 @@ class DirectoryStore:
             status = os.fstatvfs(at)
         return Space(status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize)
 
+    def wait_for_change(self, call: Call) -> bool:
+        """Sleep until `changes` may have something to tell (True) or the time of the call is up (False).
+
+        One thread at a time. On a network mount only this machine's doings are noticed: wait half a minute, then look.
+        """
+        return self._watch.wait(call)
+
     def close(self) -> None:
         """See Store."""
+        self._watch.close()
 
     # ---- placing an object ---------------------------------------------------------------------------------------
 
@@ -318,6 +327,11 @@ class DirectoryStore:
             self._faults.step("store.list")
             return ["", *_folders(root)] if root is not None else []
 
+    def _list_part(self, part: str, prefix: str, after: str, call: Call) -> Iterator[Stat]:
+        names = self._names(part, prefix, after, call)
+        for first in range(0, len(names), _BATCH):
+            yield from self._stats(part.rstrip("/"), names[first : first + _BATCH], call)
+
     def _names(self, part: str, prefix: str, after: str, call: Call) -> Sequence[str]:
         """Names in one part that are keys with this prefix beyond `after`, sorted."""
         call.check()
@@ -335,8 +349,8 @@ class DirectoryStore:
     def _noticed(self, call: Call) -> Iterator[Stat]:
         """What `changes` tells: everything but packs."""
         for part in self._parts(call):
-            if not part.startswith("p"):
-                yield from self.list(part, call)
+            if part.rstrip("/") in ("", *_NOTICED):
+                yield from self._list_part(part, part, "", call)
 
 
 def _is_there(at: int, name: str) -> bool:

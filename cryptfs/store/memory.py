@@ -9,7 +9,7 @@ from cryptfs.errors import Exists, LocalDisk, NotFound
 from cryptfs.store.base import Buffer, Call, Cap, Changes, Space, Stat, check_key
 from cryptfs.store.listing_feed import ListingFeed
 
-__all__ = ["MemoryStore"]
+__all__ = ["MemoryStore", "read_local"]
 
 _TOTAL: Final = 1 << 40
 
@@ -40,11 +40,7 @@ class MemoryStore:
 
     def put_file(self, key: str, path: Path, call: Call, *, if_absent: bool = False) -> Stat:
         """See Store."""
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise LocalDisk(f"{path}: {error.strerror}") from error
-        return self.put(key, data, call, if_absent=if_absent)
+        return self.put(key, read_local(path), call, if_absent=if_absent)
 
     def get(self, key: str, call: Call, start: int = 0, length: int | None = None) -> bytes:
         """See Store."""
@@ -87,14 +83,22 @@ class MemoryStore:
     def space(self, call: Call) -> Space | None:
         """See Store."""
         call.check()
-        with self._lock:
-            used = sum(len(data) for data, _ in self._objects.values())
-        return Space(_TOTAL, max(0, _TOTAL - used))
+        return Space(_TOTAL, max(0, _TOTAL - self.used()))
 
     def close(self) -> None:
         """See Store."""
 
     # ---- for simulations: what an operator of the store could do, behind the back of every rule -------------------
+
+    def used(self) -> int:
+        """Bytes of all objects."""
+        with self._lock:
+            return sum(len(data) for data, _ in self._objects.values())
+
+    def remove(self, key: str) -> bytes:
+        """Take an object away and return its bytes. KeyError if there is none."""
+        with self._lock:
+            return self._objects.pop(key)[0]
 
     def snapshot(self) -> dict[str, bytes]:
         """A copy of everything, to be given to `restore` later."""
@@ -112,6 +116,14 @@ class MemoryStore:
                     self._births += 1
                     old = (data, self._births)
                 self._objects[key] = old
+
+
+def read_local(path: Path) -> bytes:
+    """All of a local file. `LocalDisk`."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LocalDisk(f"{path}: {error.strerror}") from error
 
 
 def _stat(key: str, item: tuple[bytes, int]) -> Stat:
