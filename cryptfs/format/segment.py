@@ -11,8 +11,6 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from cryptfs.crypto.keys import SIGNATURE_LEN, SignLabel, segment_ctx, sign, verify
 from cryptfs.crypto.seal import open_sealed, seal, sealed_len
 from cryptfs.errors import Damaged
@@ -69,12 +67,12 @@ def build_segment(
     seq: int,
     log_key: bytes,
     body: SegmentBody,
-    sign_key: bytes | Ed25519PrivateKey,
+    sign_seed: bytes,
     body2: bytes = b"",
 ) -> tuple[bytes, bytes]:
     """Make a segment; returns the object and its digest D.
 
-    `log_key` is K_log(`ks`), `sign_key` the device's Ed25519 seed or key. The result is different at each call (fresh
+    `log_key` is K_log(`ks`), `sign_seed` the device's Ed25519 seed. The result is different at each call (fresh
     salt), so it is made once and kept. Raises Invalid for a body no reader would accept, ValueError for one too large.
     """
     check_body(body, log_id, seq, len(body2))
@@ -85,7 +83,7 @@ def build_segment(
     header = pack_header(ObjectClass.SEGMENT, vault, ks, sealed_len(len(plain)), fixed)
     signed = b"".join((header, seal(log_key, segment_ctx(header), plain), body2))
     digest = hashlib.sha256(signed).digest()
-    return signed + sign(sign_key, SignLabel.SEGMENT, vault, digest), digest
+    return signed + sign(sign_seed, SignLabel.SEGMENT, vault, digest), digest
 
 
 def parse_segment(data: bytes | memoryview, vault: bytes) -> RawSegment:
