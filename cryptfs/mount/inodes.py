@@ -1,0 +1,247 @@
+"""Which inodes the kernel knows, which are open, which live on without a name: the one table behind every request."""
+
+from dataclasses import dataclass
+from errno import ENOENT, ENOTDIR, ESTALE
+from typing import Final
+
+from cryptfs.errors import FsError
+from cryptfs.format.operation import KIND_DIR, KIND_FILE, KIND_SYMLINK
+from cryptfs.mount.attributes import TYPE_BITS, Attributes, Owner, blocks_of, present_bytes
+from cryptfs.mount.needs import ContentLike, NodeLike, VaultLike
+from cryptfs.mount.times import AtimeRule, Clock, atime_is_due
+
+__all__ = ["ROOT", "Inodes", "OpenFile", "Orphan"]
+
+ROOT: Final = 1
+
+_BLOCKS_REMEMBERED: Final = 50_000
+"""Files whose holes are remembered; above that the memory is emptied and filled again."""
+
+_SMALLEST_CHUNK: Final = 1 << 16
+"""A file up to this size is one chunk: it has no holes worth counting."""
+
+
+@dataclass(slots=True)
+class Orphan:
+    """An inode whose last name is gone while a program or the kernel still holds it. Lives in memory, is never logged.
+
+    `content_lost` says that its bytes can no longer be opened again.
+    """
+
+    st: int
+    kind: int
+    mode: int
+    uid: int
+    gid: int
+    rdev: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    atime_ns: int
+    target: bytes
+    xattrs: dict[bytes, bytes]
+    content_lost: bool = False
+
+
+class OpenFile:
+    """The content of an open inode and how many handles share it."""
+
+    __slots__ = ("content", "handles")
+
+    def __init__(self, content: ContentLike) -> None:
+        self.content = content
+        self.handles = 0
+
+
+class Inodes:
+    """Owned by the file system, touched on the trio thread only; no method waits.
+
+    `lookups[st]` counts what the kernel was told and has not forgotten. An orphan stays while it is open or known.
+    """
+
+    def __init__(self, vault: VaultLike, *, owner: Owner | None, atime: AtimeRule, nodiratime: bool) -> None:
+        self.vault = vault
+        self.replica = vault.replica
+        self.clock = Clock()
+        self.lookups: dict[int, int] = {}
+        self.opened: dict[int, OpenFile] = {}
+        self.orphans: dict[int, Orphan] = {}
+        self.kept: dict[int, tuple[int, int]] = {}
+        """(size, mtime) of the version whose pages the kernel may hold, by inode; gone when the kernel forgets it."""
+        self._owner = owner
+        self._atime: AtimeRule = "noatime" if vault.read_only else atime
+        self._dir_atime: AtimeRule = "noatime" if nodiratime else self._atime
+        self._present: dict[int, tuple[bytes, int]] = {}
+
+    # ---- attributes ------------------------------------------------------------------------------------------------
+
+    def attributes(self, st: int) -> Attributes:
+        """What `stat` shows of `st`. Raises ESTALE for an inode that is no more."""
+        if st in self.orphans:
+            return self._orphan_attributes(self.orphans[st])
+        node = self.replica.node(st)
+        if node is None or node.nlink == 0:
+            raise FsError(ESTALE)
+        return self.shown(node)
+
+    def shown(self, node: NodeLike) -> Attributes:
+        """The one way from a node to what `stat` shows."""
+        st, kind, size, mtime, ctime = node.st, node.kind, node.size, node.mtime_ns, node.ctime_ns
+        uid, gid = node.uid, node.gid
+        if self._owner is not None:
+            uid, gid = self._owner.shown(uid, gid)
+        blocks = 0
+        if kind == KIND_FILE:
+            opened = self.opened.get(st)
+            if opened is not None:
+                content = opened.content
+                blocks = blocks_of(content.allocated())
+                if content.dirty:
+                    size, mtime = content.size, content.mtime_ns
+                    ctime = max(ctime, mtime)
+            elif size <= _SMALLEST_CHUNK:
+                blocks = blocks_of(size)
+            else:
+                blocks = blocks_of(self._present_bytes(node))
+        elif kind == KIND_SYMLINK:
+            size = len(node.target)
+        elif kind == KIND_DIR:
+            size, blocks = 4096, 8
+        return Attributes(
+            st, TYPE_BITS[kind] | node.mode, node.nlink, uid, gid, node.rdev, size, blocks, node.atime_ns, mtime, ctime
+        )
+
+    def _orphan_attributes(self, orphan: Orphan) -> Attributes:
+        size = orphan.size
+        blocks = blocks_of(size) if orphan.kind == KIND_FILE else 0
+        opened = self.opened.get(orphan.st)
+        if opened is not None:
+            content = opened.content
+            size, blocks = content.size, blocks_of(content.allocated())
+        uid, gid = orphan.uid, orphan.gid
+        if self._owner is not None:
+            uid, gid = self._owner.shown(uid, gid)
+        mode, rdev = TYPE_BITS[orphan.kind] | orphan.mode, orphan.rdev
+        times = orphan.atime_ns, orphan.mtime_ns, orphan.ctime_ns
+        return Attributes(orphan.st, mode, 0, uid, gid, rdev, size, blocks, *times)
+
+    def _present_bytes(self, node: NodeLike) -> int:
+        """Bytes of a closed file that are no holes."""
+        known = self._present.get(node.st)
+        if known is not None and known[0] == node.cver:
+            return min(known[1], node.size)
+        encoded = self.replica.content_of(node.st)
+        present = node.size if encoded is None else present_bytes(encoded, node.size)
+        if encoded is not None:
+            self._remember_present(node, present)
+        return present
+
+    def _remember_present(self, node: NodeLike, present: int) -> None:
+        if len(self._present) >= _BLOCKS_REMEMBERED:
+            self._present.clear()
+        self._present[node.st] = (node.cver, present)
+
+    # ---- what the kernel knows -------------------------------------------------------------------------------------
+
+    def known(self, st: int) -> None:
+        """The kernel was told of `st` once more: by lookup, mknod, mkdir, symlink, link, create or a listing."""
+        self.lookups[st] = self.lookups.get(st, 0) + 1
+
+    def forget(self, forgotten: list[tuple[int, int]]) -> None:
+        """The kernel dropped so many references to each inode."""
+        lookups = self.lookups
+        for st, count in forgotten:
+            left = lookups.get(st, 0) - count
+            if left > 0:
+                lookups[st] = left
+            else:
+                lookups.pop(st, None)
+                self.kept.pop(st, None)
+                if st in self.orphans and st not in self.opened:
+                    del self.orphans[st]
+
+    def directory(self, st: int) -> NodeLike:
+        """The live directory `st`. Raises ENOTDIR, or ENOENT, ESTALE if it is gone."""
+        if st in self.orphans:
+            raise FsError(ENOENT)
+        node = self.replica.node(st)
+        if node is None:
+            raise FsError(ESTALE)
+        if node.kind != KIND_DIR:
+            raise FsError(ENOTDIR)
+        return node
+
+    # ---- orphans ---------------------------------------------------------------------------------------------------
+
+    def bereave(self, node: NodeLike, now: int) -> None:
+        """The last name was just taken away; `node` as it was before.
+
+        Whoever has it open keeps it; what is written from here on is nobody's but his, and never logged. The copy is
+        made because the replica keeps nothing of a file that came and went between two segments.
+        """
+        st = node.st
+        opened = self.opened.get(st)
+        self._present.pop(st, None)
+        if opened is None and st not in self.lookups:
+            return
+        attributes = self.shown(node)
+        if opened is not None:
+            opened.content.detached = True
+        replica = self.replica
+        xattrs = {key: replica.xattr(st, key) or b"" for key in replica.xattrs(st)}
+        self.orphans[st] = Orphan(
+            st, node.kind, node.mode, node.uid, node.gid, node.rdev, attributes.size, attributes.mtime_ns, now,
+            node.atime_ns, node.target, xattrs,
+        )  # fmt: skip
+
+    # ---- open files ------------------------------------------------------------------------------------------------
+
+    def hold(self, st: int) -> OpenFile:
+        """One more handle on the file `st`. Raises ESTALE for a nameless one whose last handle was closed."""
+        opened = self.opened.get(st)
+        if opened is None:
+            orphan = self.orphans.get(st)
+            if orphan is not None and orphan.content_lost:
+                raise FsError(ESTALE)
+            opened = OpenFile(self.vault.open_file(st))
+            if orphan is not None:
+                opened.content.detached = True
+            self.opened[st] = opened
+        opened.handles += 1
+        return opened
+
+    def let_go(self, st: int, opened: OpenFile) -> None:
+        """One handle less. The last one gives the content back to the vault."""
+        opened.handles -= 1
+        if opened.handles:
+            return
+        content = opened.content
+        del self.opened[st]
+        orphan = self.orphans.get(st)
+        if orphan is not None:
+            orphan.size = content.size
+            orphan.content_lost = True
+            if st not in self.lookups:
+                del self.orphans[st]
+        elif content.size > _SMALLEST_CHUNK:
+            node = self.replica.node(st)
+            if node is not None:
+                self._remember_present(node, content.allocated())
+        self.vault.release_file(content)
+
+    # ---- times -----------------------------------------------------------------------------------------------------
+
+    def accessed(self, st: int, *, directory: bool = False) -> None:
+        """Somebody read `st`: move its access time, if the mount's rule says so. This device only."""
+        rule = self._dir_atime if directory else self._atime
+        if rule == "noatime":
+            return
+        now = self.clock.now()
+        orphan = self.orphans.get(st)
+        if orphan is not None:
+            if atime_is_due(rule, orphan.atime_ns, orphan.mtime_ns, orphan.ctime_ns, now):
+                orphan.atime_ns = now
+            return
+        node = self.replica.node(st)
+        if node is not None and atime_is_due(rule, node.atime_ns, node.mtime_ns, node.ctime_ns, now):
+            self.replica.set_atime(st, now)
