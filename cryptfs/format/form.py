@@ -1,11 +1,12 @@
 """The judgements that all rules of form are made of: a value is in range, of the right length, sorted; else Invalid."""
 
+import unicodedata
 from collections.abc import Iterable
 
 from cryptfs.errors import Invalid
 from cryptfs.format.limits import FRONTIER_MAX, I64_MAX, I64_MIN, KEY_SET_MAX
 
-__all__ = ["ascending", "frontier", "id16", "id32", "int64", "key_set", "need", "optional", "text", "uint"]
+__all__ = ["ascending", "frontier", "id16", "id32", "int64", "key_set", "need", "optional", "text", "tidy_text", "uint"]
 
 
 def need(fact: bool, rule: str) -> None:
@@ -52,8 +53,18 @@ def text(value: str, most: int, what: str) -> None:
     """
     if len(value.encode()) > most:
         raise Invalid(f"{what} is too long")
-    if any(char < " " or "\x7f" <= char <= "\x9f" for char in value):
+    if any(map(_is_control, value)):
         raise Invalid(f"{what} has control characters")
+
+
+def tidy_text(value: str, most: int) -> str:
+    """`value` as writers put it into `text` fields: NFC, without control characters, cut to `most` bytes of UTF-8."""
+    kept = "".join(char for char in unicodedata.normalize("NFC", value) if not _is_control(char))
+    return kept.encode()[:most].decode(errors="ignore")
+
+
+def _is_control(char: str) -> bool:
+    return char < " " or "\x7f" <= char <= "\x9f"
 
 
 def ascending(values: Iterable[bytes], what: str) -> None:
