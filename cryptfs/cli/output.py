@@ -19,6 +19,7 @@ import click
 from cryptfs.errors import CryptfsError, LocalDisk, LocalDiskFull, NotAllowed, UsageError
 
 __all__ = [
+    "NoInput",
     "age",
     "cell",
     "document",

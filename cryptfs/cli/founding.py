@@ -1,0 +1,218 @@
+"""`cryptfs init`: a new vault, from the empty folder to the recovery words on paper."""
+
+import datetime as dt
+import os
+import random
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+
+from cryptfs.cli.arguments import passphrase_option
+from cryptfs.cli.output import line, note
+from cryptfs.cli.passphrase import ask_new_passphrase
+from cryptfs.crypto import keyfile
+from cryptfs.crypto.certificate import judge_pinned, public_key_of
+from cryptfs.crypto.importing import import_pair
+from cryptfs.crypto.keyfile import DeviceKeys
+from cryptfs.crypto.keys import LocalSecret, random_bytes
+from cryptfs.crypto.recovery import RecoveryPublic, RecoverySecret, new_recovery_seed
+from cryptfs.crypto.selfsigned import make_certificate
+from cryptfs.crypto.words import recovery_shares
+from cryptfs.errors import CryptfsError, UsageError, WrongPassphrase
+from cryptfs.group.founding import found
+from cryptfs.store import Call, Store, open_store, parse_store_url
+from cryptfs.vault.disk import local_disk, sync_directory
+from cryptfs.vault.home import VaultHome
+
+__all__ = ["init"]
+
+_WORDS_ASKED: Final = 3
+_UPLOAD_SECONDS: Final = 120.0
+_README: Final = """\
+This folder is a cryptfs vault: an encrypted folder that a group of people shares.
+
+Please do not rename, edit or delete any file here: each one holds a part of somebody's data, and nobody can tell
+which. Nothing in here can be read without the keys of a member.
+
+A member opens it with the program cryptfs. Whoever holds the recovery words can let new members in when all
+keys are lost: see the chapter on recovery in the documentation of cryptfs.
+"""
+
+
+@click.command(short_help="Make a vault in an empty folder.")
+@click.argument("name")
+@click.argument("store")
+@click.option("--display-name", default="owner", help="What other members, and the provider, see of you.")
+@click.option("--device-label", default="first device", help="What they see of this device.")
+@click.option("--no-passphrase", is_flag=True, help="Protect the keys of this device by file permissions alone.")
+@click.option("--recovery-file", type=click.Path(path_type=Path), help="Write the recovery words to this new file.")
+@click.option("--no-recovery", is_flag=True, help="Make no recovery key. It cannot be added later.")
+@click.option("--cert", type=click.Path(path_type=Path), help="Use this certificate instead of a new one.")
+@click.option("--key", type=click.Path(path_type=Path), help="Its private key (PEM or DER).")
+@passphrase_option()
+def init(
+    *,
+    name: str,
+    store: str,
+    display_name: str,
+    device_label: str,
+    no_passphrase: bool,
+    recovery_file: Path | None,
+    no_recovery: bool,
+    cert: Path | None,
+    key: Path | None,
+    passphrase_file: Path | None,
+) -> None:
+    """Make a vault called NAME in the empty folder STORE (a path, or file:///DIR), and you its owner.
+
+    The new keys are protected by a passphrase. The recovery words are the only help when every owner has lost the
+    keys: they are shown once, to be written down on paper.
+    """
+    home = VaultHome.of(name)
+    if home.exists():
+        raise UsageError(f"There is a vault called '{name}' on this device already.", "Choose another name.")
+    if (cert is None) != (key is None):
+        raise UsageError("--cert and --key go together.", "Give both, or neither for a new certificate.")
+    url = str(parse_store_url(store))
+    shelf = _empty_store(url)
+    passphrase = None if no_passphrase else ask_new_passphrase(passphrase_file)
+    pair = _certificate(display_name, cert, key)
+    recovery = _recovery(recovery_file, no_recovery)
+
+    keys, objects = _found(name, display_name, device_label, pair, recovery)
+    home.create_dirs()
+    # The keys reach the disk before anything reaches the folder: a vault whose keys were lost would be worth nothing.
+    new = home.keys_file.with_suffix(".new")
+    _write_durably(new, keyfile.encode(keys, passphrase))
+    try:
+        _upload(shelf, [*objects, ("README.txt", _README.encode())])
+    except CryptfsError:
+        if recovery_file is not None:
+            recovery_file.unlink(missing_ok=True)  # words of a vault that never came to be
+        raise
+    home.write_settings(url)
+    new.replace(home.keys_file)
+
+    line(f"The vault '{name}' is ready in {url}.")
+    line(f"Mount it with `cryptfs mount {name}`.")
+
+
+def _empty_store(url: str) -> Store:
+    """The store behind `url`. Raises UsageError if there is something in it."""
+    where = parse_store_url(url)
+    if where.scheme == "file":
+        folder = Path(where.place)
+        folder.mkdir(exist_ok=True)  # not its parents: below a disk that is not mounted nothing must be made
+        with os.scandir(folder) as entries:
+            visible = [entry.name for entry in entries if not entry.name.startswith(".")]
+        if visible and "genesis" not in visible:
+            raise UsageError(f"{folder} is not empty.", "Name a new or empty folder.")
+    store = open_store(url)
+    if store.stat("genesis", Call.within(_UPLOAD_SECONDS)) is not None:
+        raise UsageError("There is a vault in that folder already.", "Name a new or empty folder.")
+    return store
+
+
+def _recovery(file: Path | None, refused: bool) -> RecoveryPublic | None:
+    """Make the recovery key and hand its words to the person. None if she does not want one."""
+    terminal = sys.stdin.isatty()
+    if refused and file is not None:
+        raise UsageError("--no-recovery and --recovery-file contradict each other.", "Give one of them.")
+    if refused:
+        question = "Without recovery words nobody can help when all owners have lost their keys. Go on?"
+        if terminal and not click.confirm(question, err=True):
+            raise UsageError("Nothing was made.", "Run the command again without --no-recovery.")
+        return None
+    seed = new_recovery_seed()
+    (words,) = recovery_shares(seed)
+    if file is not None:
+        _write_words(file, words)
+        note(f"The recovery words are in {file}. Print or copy them, keep them away from this device, delete the file.")
+    elif terminal:
+        _show_words(words.split())
+    else:
+        raise UsageError(
+            "The recovery words need a terminal to be shown on.", "Use --recovery-file FILE, or --no-recovery."
+        )
+    return RecoverySecret(seed).public
+
+
+def _write_words(file: Path, words: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(words + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _show_words(words: list[str]) -> None:
+    note("Write these recovery words down on paper. They are shown this once.\n")
+    for start in range(0, len(words), 6):
+        numbered = (f"{number:2}. {word:<10}" for number, word in enumerate(words[start : start + 6], start + 1))
+        note("  " + "".join(numbered).rstrip())
+    note("\nNow type three of them, as a check.")
+    for place in sorted(random.SystemRandom().sample(range(len(words)), _WORDS_ASKED)):
+        while click.prompt(f"Word {place + 1}", err=True).strip().lower() != words[place]:
+            note("That is another word. Look at the paper again, please.")
+    click.clear()
+
+
+def _certificate(display_name: str, cert: Path | None, key: Path | None) -> tuple[bytes, bytes]:
+    """(private key PKCS#8 DER, certificate DER): the person's own, or new ones."""
+    now = dt.datetime.now(dt.UTC)
+    if cert is None or key is None:
+        return make_certificate(display_name, now)
+    cert_data, key_data = cert.read_bytes(), key.read_bytes()
+    try:
+        pair = import_pair(cert_data, key_data, None)
+    except WrongPassphrase:
+        if not sys.stdin.isatty():
+            raise
+        secret = click.prompt(f"Passphrase of {key}", hide_input=True, err=True)
+        pair = import_pair(cert_data, key_data, os.fsencode(secret))
+    judge_pinned(pair[1], now)
+    return pair
+
+
+Objects = Sequence[tuple[str, bytes]]
+"""Keys of the store and what lies under them, in the order of upload."""
+
+
+def _found(
+    name: str, display_name: str, device_label: str, pair: tuple[bytes, bytes], recovery: RecoveryPublic | None
+) -> tuple[DeviceKeys, Objects]:
+    """The keys of this device, and the objects of the new vault."""
+    pkcs8, cert_der = pair
+    seed = random_bytes(32)
+    now_ms = time.time_ns() // 1_000_000
+    made = found(name, display_name, device_label, cert_der, public_key_of(cert_der), seed, recovery, now_ms)
+    keys = DeviceKeys(made.vault, made.entry, pkcs8, cert_der, seed, LocalSecret(random_bytes(32)))
+    return keys, made.objects
+
+
+def _write_durably(file: Path, data: bytes) -> None:
+    """Write `file` (mode 0600), and its name, through to the disk."""
+    with local_disk("writing the keys"):
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        sync_directory(file.parent)
+
+
+def _upload(store: Store, objects: Objects) -> None:
+    """Put the first objects into the folder; takes them back out if one fails, so that `init` can be run again."""
+    done: list[str] = []
+    try:
+        for key, data in objects:
+            store.put(key, data, Call.within(_UPLOAD_SECONDS))
+            done.append(key)
+    except CryptfsError:
+        for key in reversed(done):
+            store.delete(key, Call.within(_UPLOAD_SECONDS))
+        raise

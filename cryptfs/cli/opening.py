@@ -1,0 +1,70 @@
+"""How a command gets at a vault: through the process that has it mounted, or by opening it itself."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from cryptfs.cli.control import Daemon
+from cryptfs.cli.options import gather_options
+from cryptfs.cli.passphrase import find_passphrase
+from cryptfs.cli.trees import DirectTree, MountedTree, Tree
+from cryptfs.crypto import keyfile
+from cryptfs.crypto.keyfile import DeviceKeys
+from cryptfs.errors import InUse
+from cryptfs.mount.filesystem import FileSystem, Rules
+from cryptfs.store import open_store
+from cryptfs.vault.disk import local_disk
+from cryptfs.vault.home import VaultHome
+from cryptfs.vault.vault import Vault, open_vault
+
+__all__ = ["mount_point_of", "open_here", "open_tree", "unlock"]
+
+
+def unlock(home: VaultHome, passphrase_file: Path | None) -> DeviceKeys:
+    """The keys of this device, asking for a passphrase if they need one. Raises NoSuchVault, WrongPassphrase."""
+    home.require()
+    with local_disk("reading the keys"):
+        data = home.keys_file.read_bytes()
+    passphrase = find_passphrase(passphrase_file, home.name) if keyfile.is_protected(data) else None
+    return keyfile.decode(data, passphrase)
+
+
+@contextlib.asynccontextmanager
+async def open_here(home: VaultHome, passphrase_file: Path | None, *, read_only: bool = False) -> AsyncIterator[Vault]:
+    """The vault, open in this process. Raises InUse while it is mounted."""
+    keys = unlock(home, passphrase_file)
+    settings = home.read_settings()
+    options = gather_options([], settings=settings.options)
+    if read_only:
+        options["ro"] = "yes"
+    async with open_vault(home, keys, open_store(settings.store), options) as vault:
+        yield vault
+
+
+@contextlib.asynccontextmanager
+async def open_tree(home: VaultHome, passphrase_file: Path | None) -> AsyncIterator[Tree]:
+    """The vault's files, below the mount point if there is one. What was written is safe on this machine at the end."""
+    home.require()
+    point = mount_point_of(home)
+    if point is not None:
+        yield MountedTree(point)
+        return
+    async with open_here(home, passphrase_file) as vault:
+        files = FileSystem(vault, Rules(atime="noatime"))
+        yield DirectTree(files)
+        await vault.commit()
+
+
+def mount_point_of(home: VaultHome) -> Path | None:
+    """Where the vault is mounted, None if it is not. Raises InUse if it is mounted out of our sight."""
+    daemon = Daemon.find(home)
+    if daemon is None:
+        return None
+    with daemon:
+        point = Path(str(daemon.ask("ping")["mountpoint"]))
+    if not point.is_dir():
+        raise InUse(
+            f"'{home.name}' is mounted at {point}, which cannot be seen from here.",
+            "Use it there, or unmount it: `cryptfs umount`.",
+        )
+    return point

@@ -1,0 +1,115 @@
+"""`cryptfs status` and `cryptfs list`: how the vaults of this device are, asked of those who know."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+
+from cryptfs.cli.arguments import json_option, vault_argument
+from cryptfs.cli.control import Daemon
+from cryptfs.cli.mounttable import mounted_at
+from cryptfs.cli.output import document, fields, line, note, table
+from cryptfs.errors import CryptfsError
+from cryptfs.vault.home import VaultHome, known_vaults
+
+__all__ = ["list_", "state_of", "status"]
+
+_WATCH_SECONDS: Final = 1.0
+
+
+@click.command(short_help="Say how the vaults of this device are.")
+@vault_argument(required=False)
+@click.option("--watch", is_flag=True, help="Say it again every second, until Ctrl-C.")
+@json_option()
+def status(*, name: str | None, watch: bool, as_json: bool) -> None:
+    """Say whether the vault NAME, or every vault, is mounted, and what is still to be sent."""
+    if name is not None:
+        VaultHome.of(name).require()
+    while True:
+        states = [state_of(VaultHome.of(one)) for one in ([name] if name else known_vaults())]
+        if as_json:
+            document(states[0] if name else states)
+        elif name:
+            fields(_flat(states[0]))
+        elif states:
+            _overview(states)
+        else:
+            note("There is no vault on this device. `cryptfs init NAME STORE` makes one.")
+        if not watch:
+            return
+        if not as_json:
+            line()
+        time.sleep(_WATCH_SECONDS)
+
+
+@click.command("list", short_help="List the vaults of this device.")
+@json_option()
+def list_(*, as_json: bool) -> None:
+    """List the vaults of this device and where their stores are."""
+    rows = []
+    for name in known_vaults():
+        home = VaultHome.of(name)
+        point = mounted_at(name)
+        rows.append({"name": name, "store": _store_of(home), "mountpoint": str(point) if point else None})
+    if as_json:
+        document(rows)
+    elif rows:
+        table(
+            ("Name", "Store", "Mounted at"),
+            [[row["name"] or "", row["store"] or "?", row["mountpoint"] or "-"] for row in rows],
+        )
+    else:
+        note("There is no vault on this device. `cryptfs init NAME STORE` makes one.")
+
+
+def state_of(home: VaultHome) -> dict[str, Any]:
+    """Everything known of a vault without its keys. Always has: name, mounted, mountpoint, state, store."""
+    point = mounted_at(home.name)
+    known = {
+        "name": home.name,
+        "mounted": False,
+        "mountpoint": str(point) if point else None,
+        "state": "dead mount" if point else "not mounted",
+        "store": _store_of(home),
+    }
+    try:
+        daemon = Daemon.find(home)
+        if daemon is None:
+            return known
+        with daemon:
+            answer = daemon.ask("status")
+    except CryptfsError as err:
+        return known | {"state": "no answer", "error": str(err)}
+    answer.pop("ok")
+    return known | {"mounted": True, "state": "mounted"} | answer | {"pid": daemon.pid}
+
+
+def _store_of(home: VaultHome) -> str | None:
+    try:
+        return home.read_settings().store
+    except CryptfsError:
+        return None
+
+
+def _overview(states: list[dict[str, Any]]) -> None:
+    rows = [[str(one["name"]), str(one["state"]), str(one["mountpoint"] or "-"), _pending(one)] for one in states]
+    table(("Name", "State", "Mounted at", "To be sent"), rows)
+
+
+def _pending(state: Mapping[str, Any]) -> str:
+    from cryptfs.cli.output import size  # noqa: PLC0415
+
+    count = state.get("pending_bytes")
+    return "-" if count is None else size(int(count))
+
+
+def _flat(state: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Nested values under dotted names."""
+    flat: dict[str, object] = {}
+    for key, value in state.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
