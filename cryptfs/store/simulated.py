@@ -9,7 +9,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from cryptfs.errors import Denied, NotFound, Quota, Retry, StoreError, StoreGone
@@ -70,13 +70,32 @@ class SimWorld(MemoryStore):
         return other
 
 
-@dataclass
 class _Lags:
-    """What one device's listings still hide and still show: key -> listings left."""
+    """What one device's listings still hide and still show."""
 
-    hidden: dict[str, int] = field(default_factory=dict)
-    ghosts: dict[str, int] = field(default_factory=dict)
-    known: dict[str, Stat] = field(default_factory=dict)  # all of the world that this device's lags have been drawn for
+    def __init__(self) -> None:
+        self._hidden: dict[str, int] = {}  # key -> listings left
+        self._ghosts: dict[str, int] = {}
+        self._known: dict[str, Stat] = {}  # the world when its lags were last drawn, and the ghosts
+
+    def show(self, now: dict[str, Stat], rng: random.Random, knobs: Knobs) -> dict[str, Stat]:
+        """What of the world `now` one more listing shows."""
+        if not knobs.list_lag:
+            self._hidden.clear()
+        if not knobs.ghost_lag:
+            self._ghosts.clear()
+        for key, stat in now.items():
+            self._ghosts.pop(key, None)
+            if knobs.list_lag and self._known.get(key) != stat:
+                self._hidden[key] = rng.randint(0, knobs.list_lag)
+        for key in self._known:
+            if knobs.ghost_lag and key not in now and key not in self._ghosts:
+                self._ghosts[key] = rng.randint(0, knobs.ghost_lag)
+        ghosts = {key: self._known[key] for key in self._ghosts}
+        shown = {key: stat for key, stat in now.items() if not _still(self._hidden, key)}
+        shown |= {key: stat for key, stat in ghosts.items() if _still(self._ghosts, key)}
+        self._known = now | {key: ghosts[key] for key in self._ghosts}
+        return shown
 
 
 class SimStore:
@@ -238,16 +257,7 @@ class SimStore:
         """All of the world as this device is shown it now, by ascending key."""
         now = {stat.key: stat for stat in self.world.list("", call)}
         with self._lock:
-            lags = self._lags
-            for key, stat in now.items():
-                if lags.known.get(key) != stat and self.knobs.list_lag:
-                    lags.hidden[key] = self._rng.randint(0, self.knobs.list_lag)
-            for key in lags.known:
-                if key not in now and key not in lags.ghosts and self.knobs.ghost_lag:
-                    lags.ghosts[key] = self._rng.randint(0, self.knobs.ghost_lag)
-            shown = {key: stat for key, stat in now.items() if not _still(lags.hidden, key)}
-            shown |= {key: lags.known[key] for key in list(lags.ghosts) if key not in now and _still(lags.ghosts, key)}
-            lags.known = now | {key: lags.known[key] for key in lags.ghosts}
+            shown = self._lags.show(now, self._rng, self.knobs)
             listing = [shown[key] for key in sorted(shown)]
             if self.knobs.partial and self._rng.random() < self.knobs.partial:
                 listing = [stat for stat in listing if self._rng.random() < 0.5]
