@@ -12,7 +12,7 @@ import msgspec
 
 from cryptfs.errors import Invalid, NeedsUpdate
 
-__all__ = ["FMT", "Ext", "Wire", "check_ext", "check_fmt", "decode", "encode", "is_newer", "leading_uint", "probe"]
+__all__ = ["FMT", "Ext", "Wire", "check_ext", "check_fmt", "decode", "decode_top", "encode", "leading_uint", "probe"]
 
 FMT: Final = 1
 """First field of every top-level structure of this version."""
@@ -71,6 +71,20 @@ def decode(kind: type[T], data: bytes | memoryview, cap: int) -> T:
     return value
 
 
+def decode_top(kind: type[T], data: bytes | memoryview, cap: int) -> T:
+    """Decode a top-level structure, one that starts with its format number.
+
+    Raises Invalid as `decode`, but NeedsUpdate if the reason is a format number that this version does not know.
+    """
+    try:
+        return decode(kind, data, cap)
+    except Invalid:
+        first = leading_uint(data)
+        if first is not None and first > FMT:
+            raise NeedsUpdate(f"{kind.__name__} is written in a newer format") from None
+        raise
+
+
 def probe(kind: type[T], data: bytes | memoryview) -> T:
     """Decode leniently, to find out *why* `decode` refused; nothing from it may be used as data. Raises Invalid."""
     return _decode(kind, data)
@@ -88,12 +102,6 @@ def leading_uint(data: bytes | memoryview) -> int | None:
         return probe(_Leading, data).first
     except Invalid:
         return None
-
-
-def is_newer(data: bytes | memoryview) -> bool:
-    """Whether a refused structure announces a format number this version does not know."""
-    first = leading_uint(data)
-    return first is not None and first > FMT
 
 
 def check_fmt(fmt: int) -> None:

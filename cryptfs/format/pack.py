@@ -13,7 +13,7 @@ from cryptfs.crypto.keys import pack_ctx
 from cryptfs.crypto.seal import open_sealed, seal, sealed_len
 from cryptfs.errors import Damaged
 from cryptfs.format import header as headers
-from cryptfs.format.codec import Ext, Wire, check_ext, check_fmt, decode, encode
+from cryptfs.format.codec import Ext, Wire, check_ext, check_fmt, decode_top, encode
 from cryptfs.format.content_rules import FILE_KEY_BOX_LEN
 from cryptfs.format.form import id16, id32, int64, key_set, need, uint
 from cryptfs.format.header import ObjectClass
@@ -148,7 +148,7 @@ def open_index(pack_key: bytes, header: PackHeader, sealed: bytes | memoryview) 
 
     Raises AuthError for a wrong key or bytes, Invalid for an index that breaks a rule, NeedsUpdate for a later one.
     """
-    index = decode(PackIndex, open_sealed(pack_key, pack_ctx(header.raw), sealed), PACK_INDEX_MAX)
+    index = decode_top(PackIndex, open_sealed(pack_key, pack_ctx(header.raw), sealed), PACK_INDEX_MAX)
     check_index(index, records=header.records_at, end=header.index_at)
     return index
 

@@ -15,7 +15,7 @@ from cryptfs.crypto.keys import SIGNATURE_LEN, SignLabel, segment_ctx, sign, ver
 from cryptfs.crypto.seal import open_sealed, seal, sealed_len
 from cryptfs.errors import Damaged
 from cryptfs.format.codec import encode
-from cryptfs.format.header import ObjectClass, header_len, pack_header, parse_header
+from cryptfs.format.header import PREFIX_LEN, ObjectClass, header_len, pack_header, parse_header
 from cryptfs.format.limits import BODY2_MAX, SEGMENT_MAX, STAMP_MAX
 from cryptfs.format.segment_body import Attest, LogHead, PackRef, SegmentBody, decode_body
 from cryptfs.format.segment_rules import check_body
@@ -30,6 +30,7 @@ __all__ = [
     "open_segment",
     "parse_segment",
     "segment_len",
+    "segment_len_in",
     "verify_segment",
 ]
 
@@ -57,6 +58,17 @@ class RawSegment:
 def segment_len(epochs: int, plain: int, body2: int) -> int:
     """Bytes of a segment under `epochs` epochs with `plain` bytes of encoded B and `body2` bytes of records."""
     return header_len(ObjectClass.SEGMENT, epochs) + sealed_len(plain) + body2 + SIGNATURE_LEN
+
+
+def segment_len_in(data: memoryview) -> int:
+    """Bytes of the segment that `data` starts with, by its header alone; 0 if that is not even a header's length."""
+    epochs = data[9] if len(data) > PREFIX_LEN else 0
+    end = header_len(ObjectClass.SEGMENT, epochs)
+    if not epochs or len(data) < end:
+        return 0
+    len1 = int.from_bytes(data[12:16], "big")
+    _, _, len2, _ = _FIXED.unpack_from(data, end - _FIXED.size)
+    return end + len1 + int(len2) + SIGNATURE_LEN
 
 
 def build_segment(

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from cryptfs.errors import Invalid, NeedsUpdate
-from cryptfs.format.codec import Ext, Wire, decode, is_newer, leading_uint, probe
+from cryptfs.format.codec import Ext, Wire, decode_top, leading_uint, probe
 from cryptfs.format.limits import SEGMENT_MAX
 from cryptfs.format.operation import Op
 
@@ -91,10 +91,8 @@ def decode_body(data: bytes) -> SegmentBody:
     its log then waits for an update, it is not condemned.
     """
     try:
-        return decode(SegmentBody, data, SEGMENT_MAX)
+        return decode_top(SegmentBody, data, SEGMENT_MAX)
     except Invalid:
-        if is_newer(data):
-            raise NeedsUpdate("a log segment is written in a newer format") from None
         if any(tag not in _TAGS for tag in _tags(data)):
             raise NeedsUpdate("a log segment has an operation that this version does not know") from None
         raise
