@@ -1,8 +1,7 @@
 """chmod, chown, utimens, truncate: `setattr`, field by field, on the inode it names."""
 
-from typing import NamedTuple
-
 from errno import ESTALE
+from typing import NamedTuple
 
 from cryptfs.errors import FsError
 from cryptfs.format.operation import KIND_FILE, SET_GID, SET_MODE, SET_MTIME, SET_UID, SetAttr

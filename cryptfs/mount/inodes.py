@@ -1,5 +1,6 @@
 """Which inodes the kernel knows, which are open, which live on without a name: the one table behind every request."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from errno import ENOENT, ENOTDIR, ESTALE
 from typing import Final
@@ -147,7 +148,7 @@ class Inodes:
         """The kernel was told of `st` once more: by lookup, mknod, mkdir, symlink, link, create or a listing."""
         self.lookups[st] = self.lookups.get(st, 0) + 1
 
-    def forget(self, forgotten: list[tuple[int, int]]) -> None:
+    def forget(self, forgotten: Iterable[tuple[int, int]]) -> None:
         """The kernel dropped so many references to each inode."""
         lookups = self.lookups
         for st, count in forgotten:
