@@ -1,0 +1,60 @@
+"""What sealed operations said about contents: immutable, keyed by the operation, kept outside the undo log.
+
+`where` 0 (body2 of the segment that carries the operation) is stored as 2 with that segment's digest, because the row
+outlives the segment it came in (docs/format.md, "File content").
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+import msgspec
+
+from cryptfs.format.content import WHERE_BODY2, WHERE_HERE, Content, Inline, Loc, MRef, Paged, Patch, Run, Span
+
+__all__ = ["Facts", "anchored"]
+
+
+class Facts:
+    """Content facts. Written once per sealed operation, never changed."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._run: Callable[..., Any] = db.cursor().execute
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(Content).decode
+
+    def encoded(self, op: bytes) -> bytes | None:
+        """The encoded Content that the sealed operation `op` (24 bytes) carried."""
+        row = self._run("SELECT ext FROM content WHERE op = ?", (op,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def content(self, op: bytes) -> Content | None:
+        """The same, decoded."""
+        ext = self.encoded(op)
+        return None if ext is None else self._decode(ext)
+
+    def learn(self, op: bytes, content: Content, digest: bytes) -> None:
+        """Record the content carried by `op` in the segment with this digest."""
+        ext = self._encode(anchored(content, digest))
+        self._run("INSERT OR REPLACE INTO content VALUES(?, ?)", (op, ext))
+
+
+def anchored(content: Content, digest: bytes) -> Content:
+    """The content with every place "in this segment" turned into "in body2 of the segment `digest`"."""
+    body = content.body
+    if isinstance(body, Inline):
+        spans = tuple(_span(span, digest) for span in body.spans)
+        return content if spans == body.spans else msgspec.structs.replace(content, body=Inline(spans))
+    root = MRef(body.root.ks, _loc(body.root.loc, digest), body.root.len, body.root.hash)
+    patches = tuple(Patch(patch.first, _span(patch.span, digest)) for patch in body.patches)
+    return msgspec.structs.replace(content, body=Paged(root, patches))
+
+
+def _span(span: Span, digest: bytes) -> Span:
+    if isinstance(span, Run) and span.loc.where == WHERE_HERE:
+        return msgspec.structs.replace(span, loc=_loc(span.loc, digest))
+    return span
+
+
+def _loc(loc: Loc, digest: bytes) -> Loc:
+    return Loc(WHERE_BODY2, digest, loc.off) if loc.where == WHERE_HERE else loc

@@ -1,0 +1,160 @@
+"""Names of nodes and versions: which `st` is which inode, and which final id an operation made here got.
+
+Facts only: nothing in this module is ever undone. External form means 16-byte inodes and final op ids as they stand in
+segments; what is not sealed yet has its provisional form there too.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import apsw
+
+from cryptfs.format.names import copy_inode_of, inode_of, lost_inode, root_inode
+from cryptfs.format.operation import OpId, Ver, is_provisional_ino, op_id_bytes, provisional_ino
+from cryptfs.tree.schema import ROOT_ST
+
+__all__ = ["OP_ID_LEN", "PROVISIONAL_PREFIX", "Ids", "op_id_of", "provisional_id", "split", "st_of_k"]
+
+OP_ID_LEN: Final = 24
+PROVISIONAL_PREFIX: Final = b"\xff" * 16
+
+_ST_OFFSET: Final = 16
+"""Numbers below are reserved: 0 is no inode, 1 the root."""
+_ST_FOREIGN: Final = 1 << 62
+_CACHE_ENTRIES: Final = 100_000
+"""Names kept in memory, about 200 bytes each; when full, all are dropped, which costs a look-up each."""
+
+
+def st_of_k(k: int) -> int:
+    """Number of the node that local operation `k` makes."""
+    return k + _ST_OFFSET
+
+
+def provisional_id(k: int) -> bytes:
+    """The 24 bytes by which local operation `k` is known until it is sealed."""
+    return PROVISIONAL_PREFIX + k.to_bytes(8, "big")
+
+
+def op_id_of(blob: bytes) -> OpId:
+    """The op id in 24 bytes."""
+    return OpId(blob[:16], int.from_bytes(blob[16:], "big"))
+
+
+class Ids:
+    """Translates names. Owned by the replica; the caches only hold what the tables say."""
+
+    def __init__(self, db: apsw.Connection, vault: bytes) -> None:
+        self._run: Callable[..., Any] = db.cursor().execute
+        self._vault = vault
+        self.root_ino = root_inode(vault)
+        self.lost_ino = lost_inode(vault)
+        self._st: dict[bytes, int] = {self.root_ino: ROOT_ST}
+        self._ino: dict[int, bytes] = {ROOT_ST: self.root_ino}
+        self._own: dict[int, bytes] = {}
+
+    # ---- inodes
+
+    def st_of(self, ino: bytes) -> int | None:
+        """Number of a known inode; None if no number was ever given to it."""
+        st = self._st.get(ino)
+        if st is not None:
+            return st
+        if is_provisional_ino(ino):
+            return int.from_bytes(ino[8:], "big") + _ST_OFFSET
+        row = self._run("SELECT st FROM local WHERE ino = ?", (ino,)).fetchone()
+        if row is None:
+            return None
+        found: int = row[0]
+        self._remember(found, ino)
+        return found
+
+    def give_st(self, ino: bytes, hint: int | None = None) -> int:
+        """Number of an inode, given now if it has none: `hint` if that is nameless, else one derived from the inode."""
+        st = self.st_of(ino)
+        if st is not None:
+            return st
+        if hint is not None and self._nameless(hint):
+            st = hint
+        else:
+            st = int.from_bytes(ino[:8], "big") >> 2 | _ST_FOREIGN
+            while self._run("SELECT 1 FROM local WHERE st = ?", (st,)).fetchone() is not None:
+                st += 1
+        self.name(st, ino)
+        return st
+
+    def name(self, st: int, ino: bytes) -> None:
+        """Record the final inode of a node."""
+        self._run("INSERT INTO local(st, ino) VALUES(?1, ?2) ON CONFLICT(st) DO UPDATE SET ino = ?2", (st, ino))
+        self._remember(st, ino)
+
+    def ino_of(self, st: int) -> bytes:
+        """The inode of a node: 16 bytes, provisional as long as the operation that made the node is not sealed."""
+        ino = self._ino.get(st)
+        if ino is None:
+            row = self._run("SELECT ino FROM local WHERE st = ?", (st,)).fetchone()
+            ino = provisional_ino(st - _ST_OFFSET) if row is None or row[0] is None else bytes(row[0])
+            self._remember(st, ino)
+        return ino
+
+    def _nameless(self, st: int) -> bool:
+        row = self._run("SELECT ino FROM local WHERE st = ?", (st,)).fetchone()
+        return row is None or row[0] is None
+
+    def _remember(self, st: int, ino: bytes) -> None:
+        if len(self._st) >= _CACHE_ENTRIES:
+            self._st = {self.root_ino: ROOT_ST}
+        if len(self._ino) >= _CACHE_ENTRIES:
+            self._ino = {ROOT_ST: self.root_ino}
+        self._st[ino] = st
+        self._ino[st] = ino
+
+    def made_by(self, op: bytes) -> bytes:
+        """The inode that the sealed create `op` (24 bytes) makes."""
+        return inode_of(self._vault, op_id_of(op))
+
+    def copy_made_by(self, op: bytes) -> bytes:
+        """The inode of the conflict copy that the sealed put `op` (24 bytes) leads to."""
+        return copy_inode_of(self._vault, op_id_of(op))
+
+    # ---- op ids and versions
+
+    def own(self, k: int) -> bytes | None:
+        """Final id (24 bytes) of local operation `k`; None while it is not sealed."""
+        final = self._own.get(k)
+        if final is None:
+            row = self._run("SELECT log, n FROM own WHERE k = ?", (k,)).fetchone()
+            if row is None:
+                return None
+            final = row[0] + row[1].to_bytes(8, "big")
+            if len(self._own) >= _CACHE_ENTRIES:
+                self._own = {}
+            self._own[k] = final
+        return final
+
+    def learn_own(self, log: bytes, numbers: Mapping[int, int]) -> None:
+        """Record the numbers that local operations got in the log `log`: k -> n."""
+        for k, n in numbers.items():
+            self._run("INSERT OR REPLACE INTO own VALUES(?, ?, ?)", (k, log, n))
+        self._own = {}
+
+    def external(self, blob: bytes) -> bytes:
+        """A version in external form, in which versions compare: final ids as far as known, sorted, each once."""
+        if len(blob) == OP_ID_LEN:
+            if not blob.startswith(PROVISIONAL_PREFIX):
+                return blob
+            return self.own(int.from_bytes(blob[16:], "big")) or blob
+        return b"".join(sorted({self.external(blob[at : at + OP_ID_LEN]) for at in range(0, len(blob), OP_ID_LEN)}))
+
+    def external_of(self, ver: Ver) -> bytes:
+        """The external form of a version given as op ids."""
+        return self.external(b"".join(map(op_id_bytes, ver)))
+
+    def ver_of(self, blob: bytes) -> Ver:
+        """A stored version as op ids, for operations."""
+        ext = self.external(blob)
+        return tuple(op_id_of(ext[at : at + OP_ID_LEN]) for at in range(0, len(ext), OP_ID_LEN))
+
+
+def split(ext: bytes) -> list[bytes]:
+    """The 24-byte ids of a version."""
+    return [ext[at : at + OP_ID_LEN] for at in range(0, len(ext), OP_ID_LEN)]

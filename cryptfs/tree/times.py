@@ -1,0 +1,52 @@
+"""The times this machine shows for what was last changed here: ctime, mtime of directories, atime.
+
+The State has times too, but those follow from segments; a program that has just changed a file must not see its times
+move when the change is sealed. Kept in memory until commit, because a busy directory changes with every operation.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+
+__all__ = ["Times"]
+
+
+class Times:
+    """[ctime_ns, dir_mtime_ns, atime_ns] by node, None where the State decides. Never undone."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._cursor = db.cursor()
+        self._run: Callable[..., Any] = self._cursor.execute
+        self._changed: dict[int, list[int | None]] = {}
+
+    def of(self, st: int) -> list[int | None] | None:
+        """What is not in the table yet; None if the table is right."""
+        return self._changed.get(st)
+
+    def changed(self, st: int) -> list[int | None]:
+        """The times of a node, to be changed in place."""
+        times = self._changed.get(st)
+        if times is None:
+            row = self._run("SELECT ctime_ns, dir_mtime_ns, atime_ns FROM local WHERE st = ?", (st,)).fetchone()
+            times = self._changed[st] = [None, None, None] if row is None else list(row)
+        return times
+
+    def born(self, st: int, now_ns: int) -> None:
+        """Times of a node made now."""
+        self._changed[st] = [now_ns, None, now_ns]
+
+    def forget(self, st: int) -> None:
+        """Somebody else changed the node: the State decides again."""
+        times = self.changed(st)
+        times[0] = times[1] = None
+
+    def flush(self) -> None:
+        """Write what is buffered. Called before every commit."""
+        if self._changed:
+            self._cursor.executemany(
+                "INSERT INTO local(st, ctime_ns, dir_mtime_ns, atime_ns) VALUES(?1, ?2, ?3, ?4)"
+                " ON CONFLICT(st) DO UPDATE SET ctime_ns = ?2, dir_mtime_ns = ?3, atime_ns = ?4",
+                [(st, *times) for st, times in self._changed.items()],
+            )
+            self._changed.clear()
