@@ -13,16 +13,16 @@ import click
 
 from cryptfs.cli.arguments import passphrase_option
 from cryptfs.cli.output import line, note
-from cryptfs.cli.passphrase import ask_new_passphrase
+from cryptfs.cli.unlocking import ask_new_passphrase
 from cryptfs.crypto import keyfile
-from cryptfs.crypto.certificate import judge_pinned, public_key_of
+from cryptfs.crypto.certificate import judge_pinned
 from cryptfs.crypto.importing import import_pair
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import LocalSecret, random_bytes
-from cryptfs.crypto.recovery import RecoveryPublic, RecoverySecret, new_recovery_seed
+from cryptfs.crypto.recovery import RecoverySecret, new_recovery_seed
 from cryptfs.crypto.selfsigned import make_certificate
 from cryptfs.crypto.words import recovery_shares
-from cryptfs.errors import CryptfsError, UsageError, WrongPassphrase
+from cryptfs.errors import CryptfsError, Invalid, UsageError, WrongPassphrase
 from cryptfs.group.founding import found
 from cryptfs.store import Call, Store, open_store, parse_store_url
 from cryptfs.vault.disk import local_disk, sync_directory
@@ -31,6 +31,8 @@ from cryptfs.vault.home import VaultHome
 __all__ = ["init"]
 
 _WORDS_ASKED: Final = 3
+_DISPLAY_MAX: Final = 64
+"""It also becomes the name in a new certificate, where X.509 allows no more."""
 _UPLOAD_SECONDS: Final = 120.0
 _README: Final = """\
 This folder is a cryptfs vault: an encrypted folder that a group of people shares.
@@ -77,6 +79,8 @@ def init(
         raise UsageError(f"There is a vault called '{name}' on this device already.", "Choose another name.")
     if (cert is None) != (key is None):
         raise UsageError("--cert and --key go together.", "Give both, or neither for a new certificate.")
+    if not 1 <= len(display_name) <= _DISPLAY_MAX:
+        raise UsageError(f"A display name has 1 to {_DISPLAY_MAX} characters.", "Choose another one.")
     url = str(parse_store_url(store))
     shelf = _empty_store(url)
     passphrase = None if no_passphrase else ask_new_passphrase(passphrase_file)
@@ -117,7 +121,7 @@ def _empty_store(url: str) -> Store:
     return store
 
 
-def _recovery(file: Path | None, refused: bool) -> RecoveryPublic | None:
+def _recovery(file: Path | None, refused: bool) -> RecoverySecret | None:
     """Make the recovery key and hand its words to the person. None if she does not want one."""
     terminal = sys.stdin.isatty()
     if refused and file is not None:
@@ -138,7 +142,7 @@ def _recovery(file: Path | None, refused: bool) -> RecoveryPublic | None:
         raise UsageError(
             "The recovery words need a terminal to be shown on.", "Use --recovery-file FILE, or --no-recovery."
         )
-    return RecoverySecret(seed).public
+    return RecoverySecret(seed)
 
 
 def _write_words(file: Path, words: str) -> None:
@@ -183,15 +187,24 @@ Objects = Sequence[tuple[str, bytes]]
 
 
 def _found(
-    name: str, display_name: str, device_label: str, pair: tuple[bytes, bytes], recovery: RecoveryPublic | None
+    name: str, display_name: str, device_label: str, pair: tuple[bytes, bytes], recovery: RecoverySecret | None
 ) -> tuple[DeviceKeys, Objects]:
     """The keys of this device, and the objects of the new vault."""
     pkcs8, cert_der = pair
     seed = random_bytes(32)
-    now_ms = time.time_ns() // 1_000_000
-    made = found(name, display_name, device_label, cert_der, public_key_of(cert_der), seed, recovery, now_ms)
-    keys = DeviceKeys(made.vault, made.entry, pkcs8, cert_der, seed, LocalSecret(random_bytes(32)))
-    return keys, made.objects
+    try:
+        made = found(
+            name=name,
+            display=display_name,
+            label=device_label,
+            cert_der=cert_der,
+            sign_seed=seed,
+            recovery=recovery,
+            now_ms=time.time_ns() // 1_000_000,
+        )
+    except Invalid as err:  # the only texts in there are the person's own
+        raise UsageError(str(err), "Choose a shorter or simpler name.") from err
+    return DeviceKeys(made.vault, made.entry, pkcs8, cert_der, seed, LocalSecret(random_bytes(32))), made.objects
 
 
 def _write_durably(file: Path, data: bytes) -> None:

@@ -1,10 +1,11 @@
-"""What the kernel's mount table says of our mounts; the mounts themselves are never asked: a dead one does not answer."""
+"""What the kernel's mount table says of our mounts, and which of them are dead."""
 
+import errno
 import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["Mounted", "mounted_at", "our_mounts"]
+__all__ = ["Mounted", "dead_mounts", "our_mounts"]
 
 _TABLE: Final = Path("/proc/self/mountinfo")
 _SOURCE: Final = "cryptfs:"
@@ -29,9 +30,20 @@ def our_mounts() -> list[Mounted]:
     return found
 
 
-def mounted_at(vault: str) -> Path | None:
-    """Where the vault called `vault` is mounted, dead or alive."""
-    return next((mount.point for mount in reversed(our_mounts()) if mount.vault == vault), None)
+def dead_mounts(vault: str) -> list[Path]:
+    """Where a process that ended without unmounting has left the vault called `vault`.
+
+    A living mount of that name may belong to another CRYPTFS_HOME, so it is not counted: only its process can tell.
+    """
+    return [mount.point for mount in our_mounts() if mount.vault == vault and _is_dead(mount.point)]
+
+
+def _is_dead(point: Path) -> bool:
+    try:
+        point.stat()
+    except OSError as err:
+        return err.errno == errno.ENOTCONN
+    return False
 
 
 def _unescaped(field: str) -> str:

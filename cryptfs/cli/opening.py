@@ -6,27 +6,15 @@ from pathlib import Path
 
 from cryptfs.cli.control import Daemon
 from cryptfs.cli.options import gather_options
-from cryptfs.cli.passphrase import find_passphrase
 from cryptfs.cli.trees import DirectTree, MountedTree, Tree
-from cryptfs.crypto import keyfile
-from cryptfs.crypto.keyfile import DeviceKeys
+from cryptfs.cli.unlocking import unlock
 from cryptfs.errors import InUse
 from cryptfs.mount.filesystem import FileSystem, Rules
 from cryptfs.store import open_store
-from cryptfs.vault.disk import local_disk
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.vault import Vault, open_vault
 
-__all__ = ["mount_point_of", "open_here", "open_tree", "unlock"]
-
-
-def unlock(home: VaultHome, passphrase_file: Path | None) -> DeviceKeys:
-    """The keys of this device, asking for a passphrase if they need one. Raises NoSuchVault, WrongPassphrase."""
-    home.require()
-    with local_disk("reading the keys"):
-        data = home.keys_file.read_bytes()
-    passphrase = find_passphrase(passphrase_file, home.name) if keyfile.is_protected(data) else None
-    return keyfile.decode(data, passphrase)
+__all__ = ["mount_point_of", "open_here", "open_tree"]
 
 
 @contextlib.asynccontextmanager

@@ -8,14 +8,15 @@ import click
 
 from cryptfs.cli.arguments import json_option, vault_argument
 from cryptfs.cli.control import Daemon
-from cryptfs.cli.mounttable import mounted_at
-from cryptfs.cli.output import document, fields, line, note, table
+from cryptfs.cli.mounttable import dead_mounts
+from cryptfs.cli.output import cell, document, fields, line, note, size, table
 from cryptfs.errors import CryptfsError
 from cryptfs.vault.home import VaultHome, known_vaults
 
 __all__ = ["list_", "state_of", "status"]
 
 _WATCH_SECONDS: Final = 1.0
+_NONE: Final = "There is no vault on this device. `cryptfs init NAME STORE` makes one."
 
 
 @click.command(short_help="Say how the vaults of this device are.")
@@ -35,7 +36,7 @@ def status(*, name: str | None, watch: bool, as_json: bool) -> None:
         elif states:
             _overview(states)
         else:
-            note("There is no vault on this device. `cryptfs init NAME STORE` makes one.")
+            note(_NONE)
         if not watch:
             return
         if not as_json:
@@ -47,36 +48,30 @@ def status(*, name: str | None, watch: bool, as_json: bool) -> None:
 @json_option()
 def list_(*, as_json: bool) -> None:
     """List the vaults of this device and where their stores are."""
-    rows = []
-    for name in known_vaults():
-        home = VaultHome.of(name)
-        point = mounted_at(name)
-        rows.append({"name": name, "store": _store_of(home), "mountpoint": str(point) if point else None})
+    states = [state_of(VaultHome.of(name)) for name in known_vaults()]
     if as_json:
-        document(rows)
-    elif rows:
-        table(
-            ("Name", "Store", "Mounted at"),
-            [[row["name"] or "", row["store"] or "?", row["mountpoint"] or "-"] for row in rows],
-        )
+        document([{key: state[key] for key in ("name", "store", "mounted", "mountpoint")} for state in states])
+    elif states:
+        rows = [[cell(state[key]) for key in ("name", "store", "mountpoint")] for state in states]
+        table(("Name", "Store", "Mounted at"), rows)
     else:
-        note("There is no vault on this device. `cryptfs init NAME STORE` makes one.")
+        note(_NONE)
 
 
 def state_of(home: VaultHome) -> dict[str, Any]:
     """Everything known of a vault without its keys. Always has: name, mounted, mountpoint, state, store."""
-    point = mounted_at(home.name)
     known = {
         "name": home.name,
         "mounted": False,
-        "mountpoint": str(point) if point else None,
-        "state": "dead mount" if point else "not mounted",
+        "mountpoint": None,
+        "state": "not mounted",
         "store": _store_of(home),
     }
     try:
         daemon = Daemon.find(home)
         if daemon is None:
-            return known
+            dead = dead_mounts(home.name)
+            return known | {"state": "dead mount", "mountpoint": str(dead[0])} if dead else known
         with daemon:
             answer = daemon.ask("status")
     except CryptfsError as err:
@@ -98,8 +93,6 @@ def _overview(states: list[dict[str, Any]]) -> None:
 
 
 def _pending(state: Mapping[str, Any]) -> str:
-    from cryptfs.cli.output import size  # noqa: PLC0415
-
     count = state.get("pending_bytes")
     return "-" if count is None else size(int(count))
 

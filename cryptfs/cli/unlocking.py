@@ -1,4 +1,4 @@
-"""Where a passphrase comes from: a file, a descriptor, a systemd credential or the terminal; never an argument."""
+"""Unlocking the keys of this device: the passphrase comes from a file, from systemd or the terminal, never an argument."""
 
 import os
 import sys
@@ -8,15 +8,28 @@ from typing import Final
 import click
 
 from cryptfs.cli.output import note
+from cryptfs.crypto import keyfile
+from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.errors import NotAllowed, UsageError
+from cryptfs.vault.disk import local_disk
+from cryptfs.vault.home import VaultHome
 
-__all__ = ["ask_new_passphrase", "find_passphrase"]
+__all__ = ["ask_new_passphrase", "find_passphrase", "unlock"]
 
 _MAX: Final = 4096
 """Bytes. Nobody types more, and a wrong file (a disk image) must not be read to its end."""
 
 _CREDENTIAL: Final = "cryptfs.passphrase"
 """Name under which systemd hands it over: `LoadCredential=cryptfs.passphrase:/path`."""
+
+
+def unlock(home: VaultHome, passphrase_file: Path | None) -> DeviceKeys:
+    """The keys of this device, asking for a passphrase if they need one. Raises NoSuchVault, WrongPassphrase."""
+    home.require()
+    with local_disk("reading the keys"):
+        data = home.keys_file.read_bytes()
+    passphrase = find_passphrase(passphrase_file, home.name) if keyfile.is_protected(data) else None
+    return keyfile.decode(data, passphrase)
 
 
 def find_passphrase(file: Path | None, vault: str) -> bytes:

@@ -1,0 +1,99 @@
+"""The membership of a vault and the signatures of its logs, straight from the store: nothing local is believed.
+
+What `cryptfs-admin` shows and verifies. Only the keys of this device are needed, to know which vault is meant and which
+place in it is its own.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptfs.crypto.keyfile import DeviceKeys
+from cryptfs.errors import ConfigError, HostileStore, NeedsUpdate, NotFound
+from cryptfs.format.names import RollupName, SegmentName, parse_name
+from cryptfs.format.rollup import parse_rollup
+from cryptfs.format.segment import RawSegment, parse_segment, verify_segment
+from cryptfs.format.statement import genesis_vault
+from cryptfs.group.membership import Membership, open_membership
+from cryptfs.store import Call, Store
+
+__all__ = ["LogEvidence", "examine_logs", "read_membership"]
+
+_CALL_SECONDS: Final = 60.0
+_LIST_SECONDS: Final = 600.0
+
+
+def read_membership(store: Store, keys: DeviceKeys) -> Membership:
+    """Everything in `m/` and `w/`, resolved. Raises ConfigError if the folder holds another vault, or none."""
+    try:
+        genesis = store.get("genesis", Call.within(_CALL_SECONDS))
+    except NotFound as err:
+        raise ConfigError("There is no vault in this folder.", "Check the line `store` in NAME.toml.") from err
+    if genesis_vault(genesis) != keys.vault:
+        raise ConfigError(
+            "The folder holds another vault than the one this device has keys for.",
+            "Check the line `store` in NAME.toml.",
+        )
+    objects = [("genesis", genesis)]
+    for prefix in ("m/", "w/"):
+        keys_found = [stat.key for stat in store.list(prefix, Call.within(_LIST_SECONDS))]
+        objects += [(key, store.get(key, Call.within(_CALL_SECONDS))) for key in keys_found]
+    return open_membership(objects, keys.vault, keys)
+
+
+@dataclass(slots=True)
+class LogEvidence:
+    """What the store has of one log: digests of its segments by number, and what is wrong with it."""
+
+    log_id: bytes
+    digests: dict[int, bytes] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def take(self, raw: RawSegment, sign_pub: bytes) -> None:
+        """Count in a segment if its signature verifies."""
+        try:
+            verify_segment(raw, sign_pub)
+        except HostileStore:
+            self.problems.append(f"segment {raw.seq}: its signature does not verify")
+            return
+        if self.digests.setdefault(raw.seq, raw.digest) != raw.digest:
+            self.problems.append(f"segment {raw.seq}: two different ones were signed")
+
+    def missing(self) -> list[int]:
+        """Numbers up to the highest one that are not here."""
+        return [seq for seq in range(max(self.digests, default=-1) + 1) if seq not in self.digests]
+
+
+def examine_logs(store: Store, membership: Membership, seen: Callable[[int], None]) -> dict[bytes, LogEvidence]:
+    """Verify the signature of every segment in the store, by log id. `seen` is told the bytes of each object read."""
+    logs: dict[bytes, LogEvidence] = {}
+    for stat in store.list("l/", Call.within(_LIST_SECONDS)):
+        name = parse_name(stat.key)
+        if not isinstance(name, SegmentName | RollupName):
+            continue
+        log = logs.setdefault(name.log_id, LogEvidence(name.log_id))
+        owner = membership.graph.log_owner(name.log_id)
+        if owner is None:
+            log.problems.append(f"{stat.key}: no statement opens this log")
+            continue
+        data = store.get(stat.key, Call.within(_CALL_SECONDS))
+        seen(len(data))
+        try:
+            for raw in _segments(data, membership.vault):
+                if raw.log_id != name.log_id:
+                    log.problems.append(f"{stat.key}: holds a segment of another log")
+                else:
+                    log.take(raw, owner.sign_pub)
+        except (HostileStore, NeedsUpdate) as err:
+            log.problems.append(f"{stat.key}: {err}")
+    for log in logs.values():
+        log.problems += [f"segment {seq} is missing" for seq in log.missing()]
+    return logs
+
+
+def _segments(data: bytes, vault: bytes) -> Iterator[RawSegment]:
+    """The segments in an object of `l/`. Raises Damaged, NeedsUpdate."""
+    if data[:8] == b"CFSROLL1":
+        yield from parse_rollup(data, vault).segments
+    else:
+        yield parse_segment(data, vault)

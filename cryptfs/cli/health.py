@@ -1,0 +1,40 @@
+"""`cryptfs doctor` and `cryptfs fsck`: whether this machine is fit, and whether a vault is whole."""
+
+from typing import Final
+
+import click
+
+from cryptfs.cli.arguments import json_option, vault_argument
+from cryptfs.cli.doctor import Finding, examine_machine, examine_vault
+from cryptfs.cli.output import document, line, safe
+from cryptfs.errors import ConfigError
+from cryptfs.vault.home import VaultHome, known_vaults
+
+__all__ = ["doctor", "fsck"]
+
+
+@click.command(short_help="Check this machine, and how it reaches a vault.")
+@vault_argument(required=False)
+@json_option()
+def doctor(*, name: str | None, as_json: bool) -> int:
+    """Check whether this machine can mount vaults, and whether the vault NAME (or each one) can be reached.
+
+    Needs no passphrase and changes nothing. The exit code is 78 when something is wrong.
+    """
+    findings: dict[str, list[Finding]] = {"this machine": list(examine_machine())}
+    for vault in [name] if name else known_vaults():
+        findings[vault] = list(examine_vault(VaultHome.of(vault)))
+    if as_json:
+        document({of: [finding._asdict() for finding in found] for of, found in findings.items()})
+    else:
+        for of, found in findings.items():
+            line(f"{of}:")
+            for finding in found:
+                line(f"  {_SIGN[finding.verdict]} {finding.subject}: {safe(finding.text)}")
+                if finding.advice:
+                    line(f"       {safe(finding.advice)}")
+    failed = any(finding.verdict == "fail" for found in findings.values() for finding in found)
+    return ConfigError.exit_code if failed else 0
+
+
+_SIGN: Final = {"ok": "ok  ", "warn": "note", "fail": "FAIL"}

@@ -1,0 +1,187 @@
+"""`cryptfs mount`, `umount` and `sync`: a vault's way into the file system and out of it."""
+
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import click
+import trio
+
+from cryptfs.cli import background
+from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
+from cryptfs.cli.control import Answer, Daemon
+from cryptfs.cli.mounttable import dead_mounts, our_mounts
+from cryptfs.cli.opening import open_here, open_tree
+from cryptfs.cli.options import gather_options
+from cryptfs.cli.output import document, line, note, progress, size
+from cryptfs.cli.unlocking import find_passphrase, unlock
+from cryptfs.crypto.keyfile import is_protected
+from cryptfs.errors import InUse, NoSuchVault, UsageError
+from cryptfs.vault.home import VaultHome, known_vaults
+
+__all__ = ["mount", "sync", "umount"]
+
+_END_SECONDS: Final = 90.0
+"""The mount process has written everything by then (systemd, TimeoutStopSec, gives it as long)."""
+
+_OPTIONS_HELP: Final = """\b
+Options for -o, which may also stand in NAME.toml, or in the environment as CRYPTFS_OPTION:
+  ro            read only
+  allow_other   other users may use it, as far as the modes of the files let them
+  noatime       and relatime, strictatime, nodiratime
+  noxattr       no extended attributes, which makes writing faster
+  fsync=remote  fsync(2) waits for the store
+  cache_size=N  bytes of local cache (K, M, G, T)
+  debug         log every request
+"""
+
+
+@click.command(short_help="Mount a vault.", epilog=_OPTIONS_HELP)
+@vault_argument()
+@click.argument("mountpoint", required=False, type=click.Path(path_type=Path))
+@click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground until it is unmounted.")
+@click.option("-o", "texts", multiple=True, metavar="OPTION[,…]", help="Mount options, as in mount(8) and fstab.")
+@click.option("--read-only", is_flag=True, help="The same as -o ro.")
+@click.option("--allow-other", is_flag=True, help="The same as -o allow_other.")
+@passphrase_option()
+def mount(
+    *,
+    name: str,
+    mountpoint: Path | None,
+    foreground: bool,
+    texts: tuple[str, ...],
+    read_only: bool,
+    allow_other: bool,
+    passphrase_file: Path | None,
+) -> None:
+    """Mount the vault NAME at MOUNTPOINT (~/Cryptfs/NAME)."""
+    home = VaultHome.of(name)
+    home.require()
+    settings = home.read_settings()
+    given = [*texts, *(["ro"] if read_only else []), *(["allow_other"] if allow_other else [])]
+    options = gather_options(given, settings=settings.options)
+    point = (mountpoint or home.default_mount_point).expanduser().absolute()
+    if mountpoint is None:
+        point.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_second_mount(home)
+    if foreground:
+        from cryptfs.mount.daemon import serve  # noqa: PLC0415  # pyfuse3, which no other command needs
+
+        serve(home, unlock(home, passphrase_file), settings.store, point, options)
+        return
+    passphrase = None
+    if is_protected(home.keys_file.read_bytes()):
+        passphrase = find_passphrase(passphrase_file, name)
+    home.create_dirs()
+    background.start(home, [name, str(point), *(word for text in given for word in ("-o", text))], passphrase)
+    line(f"'{name}' is mounted at {point}.")
+
+
+def _refuse_second_mount(home: VaultHome) -> None:
+    daemon = Daemon.find(home)
+    if daemon is not None:
+        with daemon:
+            point = daemon.ask("ping").get("mountpoint")
+            raise InUse(
+                f"'{home.name}' is mounted at {point} already (pid {daemon.pid}).",
+                f"Use it there, or unmount it first: `cryptfs umount {home.name}`.",
+            )
+
+
+@click.command(short_help="Unmount a vault (also: unmount).")
+@click.argument("target", metavar="NAME|MOUNTPOINT")
+@click.option("--lazy", is_flag=True, help="Detach it now, even if files are open; it ends when the last is closed.")
+@json_option()
+def umount(*, target: str, lazy: bool, as_json: bool) -> None:
+    """Unmount a vault. Its changes are safe on this machine; what is not sent yet will be at the next mount."""
+    home = _vault_of(target)
+    daemon = Daemon.find(home)
+    if daemon is None:
+        answer: Answer = {}
+        _clear_dead_mounts(home)
+    else:
+        with daemon:
+            answer = daemon.ask("umount", patience=None, lazy=lazy)
+            if not lazy:
+                daemon.wait_for_end(_END_SECONDS)
+    answer.pop("ok", None)
+    if as_json:
+        document({"name": home.name, **answer})
+        return
+    line(f"'{home.name}' is unmounted.")
+    left = int(answer.get("pending_bytes", 0))
+    if left:
+        note(f"{size(left)} are still to be sent; `cryptfs sync {home.name}` does it.")
+
+
+def _vault_of(target: str) -> VaultHome:
+    """The vault that `target` names, or that is mounted there."""
+    if target in known_vaults():
+        return VaultHome.of(target)
+    point = Path(target).expanduser().absolute()
+    for mounted in reversed(our_mounts()):
+        if mounted.point == point:
+            return VaultHome.of(mounted.vault)
+    if "/" in target:
+        raise UsageError(f"Nothing of cryptfs is mounted at {target}.", "`cryptfs list` shows what is mounted where.")
+    raise NoSuchVault(f"There is no vault called '{target}' on this device.")
+
+
+def _clear_dead_mounts(home: VaultHome) -> None:
+    """Remove what a killed process has left. Raises UsageError if there is nothing of the kind."""
+    dead = dead_mounts(home.name)
+    if not dead:
+        raise UsageError(f"'{home.name}' is not mounted.", "`cryptfs list` shows what is mounted where.")
+    for point in dead:
+        done = subprocess.run(["fusermount3", "-uz", str(point)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise InUse(f"{point} cannot be unmounted: {done.stderr.strip()}", f"Try `sudo umount -l {point}`.")
+
+
+@click.command(short_help="Wait until every change is in the store.")
+@vault_argument()
+@click.argument("path", required=False)
+@json_option()
+@passphrase_option()
+def sync(*, name: str, path: str | None, as_json: bool, passphrase_file: Path | None) -> None:
+    """Return when everything changed so far in the vault NAME is in its store.
+
+    Changes are sent in the order in which they were made, so waiting for PATH is waiting for all before it as well;
+    PATH is only looked up, so that a slip of the pen is noticed.
+    """
+    home = VaultHome.of(name)
+    home.require()
+    if path is not None:
+        trio.run(_require_path, home, path, passphrase_file)
+    daemon = Daemon.find(home)
+    if daemon is None:
+        trio.run(_sync_here, home, passphrase_file)
+    else:
+        with daemon:
+            _sync_there(daemon)
+    if as_json:
+        document({"name": name, "synced": True})
+
+
+async def _require_path(home: VaultHome, path: str, passphrase_file: Path | None) -> None:
+    async with open_tree(home, passphrase_file) as tree:
+        await tree.stat(path.encode(errors="surrogateescape"))
+
+
+async def _sync_here(home: VaultHome, passphrase_file: Path | None) -> None:
+    async with open_here(home, passphrase_file) as vault:
+        await vault.sync()
+
+
+def _sync_there(daemon: Daemon) -> None:
+    sent = 0
+    total = int(daemon.ask("status").get("pending_bytes", 0))
+    with progress("Sending", total) as advance:
+
+        def show(answer: Answer) -> None:
+            nonlocal sent
+            left = answer["progress"].get("pending_bytes", total)
+            advance(max(0, total - left - sent))
+            sent = max(sent, total - left)
+
+        daemon.ask("sync", on_progress=show, patience=None)
