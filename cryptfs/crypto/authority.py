@@ -77,10 +77,14 @@ def judge_org(cert_der: bytes, now: datetime, policy: OrgPolicy, crls: Sequence[
 
 
 def _readable(authorities: Sequence[bytes]) -> list[x509.Certificate]:
+    """Those that can be read and are authorities: the library takes any certificate it is given for a trust anchor."""
     found = []
     for der in authorities:
         try:
-            found.append(parse_certificate(der))
+            with reading():
+                cert = parse_certificate(der)
+                if any(isinstance(e.value, x509.BasicConstraints) and e.value.ca for e in cert.extensions):
+                    found.append(cert)
         except Refused:
             continue
     return found
