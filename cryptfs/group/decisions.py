@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cryptfs.crypto.certificate import fingerprint
-from cryptfs.crypto.keys import epoch_commit, new_epoch_secret, random_bytes
+from cryptfs.crypto.keys import epoch_commit, new_epoch_secret, new_sign_seed, random_bytes, sign_public
 from cryptfs.crypto.recovery import RecoveryPublic
 from cryptfs.errors import NotAllowed
 from cryptfs.format.names import statement_name
 from cryptfs.format.statement import (
+    HOW_CERTIFICATE,
     RECOVERY_AUTHOR,
     Add,
     Anchor,
@@ -21,10 +22,12 @@ from cryptfs.format.statement import (
     Device,
     Epoch,
     Remove,
+    Renew,
     Rotate,
     Statement,
     StatementOp,
     make_statement,
+    prove_possession,
 )
 from cryptfs.group.authority import Tier
 from cryptfs.group.epochs import box_history, worth_boxing
@@ -150,6 +153,37 @@ class Desk:
             raise NotAllowed("this device holds no current key to hand on", "Use another administrator's device.")
         return Decision((*(one.object for one in handed), (statement_name(statement.id), statement.data)), statement)
 
+    def admit_by_certificate(
+        self, *, member: bytes, display: str, label: str, role: int, cert: bytes, as_of: Anchor | None = None
+    ) -> Decision:
+        """Let the holder of a certificate in without asking for anything.
+
+        Its signing key is made here, sealed to the certificate and forgotten. The administrator could have kept it, so
+        the audit shows the entry until it is replaced through a join. Errors as `admit`.
+        """
+        seed = new_sign_seed()
+        public = sign_public(seed)
+        device = Device(cert, public, b"", label)
+        pop = prove_possession(self.membership.vault, cert, public, seed)
+        return self.admit(Newcomer(member, display, role, device, pop, HOW_CERTIFICATE, seed=seed), as_of)
+
+    def change_role(self, entry: bytes, role: int, ends: Mapping[bytes, Cut] | None = None) -> list[Decision]:
+        """Remove an entry and add its device again in another role; the second decision has seen the first.
+
+        Authority never changes within an entry, so nothing it signed before is judged anew. `ends` as in `remove`.
+        Raises NotAllowed if either half would have no effect.
+        """
+        op = (
+            self.membership.graph.node(entry).statement.payload.op if entry in self.membership.resolved.roster else None
+        )
+        if not isinstance(op, Add):
+            raise NotAllowed("only a device that was let in can change its role")
+        device, pop = self._keys_in_force(entry, op)
+        out = self.remove([entry], (), ends)
+        after = Desk(self.membership.with_objects(out.objects), self._judge, self._now_ms, self._carried)
+        again = Newcomer(op.member, op.display, role, device, pop, op.how)
+        return [out, after.admit(again)]
+
     def reconcile(self) -> Decision | None:
         """What an administrator's client does after each sync; None if there is nothing to do.
 
@@ -176,6 +210,20 @@ class Desk:
         return Decision((handed.object,), None, handed.unreached)
 
     # ---- parts -----------------------------------------------------------------------------------------------------
+
+    def _keys_in_force(self, entry: bytes, op: Add) -> tuple[Device, bytes]:
+        """Device and proof of possession with the certificate that was renewed last, if one was."""
+        graph, resolved = self.membership.graph, self.membership.resolved
+        for statement in sorted(resolved.valid):
+            node = graph.node(statement)
+            renew = node.statement.payload.op
+            if (
+                isinstance(renew, Renew)
+                and node.author.entry == entry
+                and renew.cert == resolved.roster[entry].certs[0]
+            ):
+                return Device(renew.cert, op.device.sign_pub, op.device.pq_pub, op.device.label), renew.pop
+        return op.device, op.pop
 
     def _hands_keys(self, author: bytes) -> bool:
         role = self.membership.resolved.role(author)

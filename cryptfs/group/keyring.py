@@ -54,6 +54,8 @@ class Keyring:
         self._current = tuple(sorted(set(current)))
         self._write: dict[bytes, WriteSecret] = {}
         self._keys: dict[tuple[KeyLabel, bytes], PurposeKey] = {}
+        complete = 1 <= len(self._current) <= KEY_SET_MAX and not self.missing
+        self._write_keyset = key_set(self._current) if complete and not closed else b""
 
     def __repr__(self) -> str:
         return f"Keyring({len(self._secrets)} epochs)"
@@ -71,7 +73,7 @@ class Keyring:
     @property
     def may_seal(self) -> bool:
         """Whether `write_keyset` gives an answer."""
-        return not self.closed and not self.missing and 1 <= len(self._current) <= KEY_SET_MAX
+        return bool(self._write_keyset)
 
     @property
     def write_keyset(self) -> bytes:
@@ -80,8 +82,8 @@ class Keyring:
         Raises NotAllowed while the key gate is closed, a secret is missing, or more epochs are current than a key set
         holds; work goes on locally meanwhile.
         """
-        if self.may_seal:
-            return key_set(self._current)
+        if self._write_keyset:
+            return self._write_keyset
         if self.closed:
             raise NotAllowed(self.closed, "Changes are kept here and sent afterwards.")
         if len(self._current) > KEY_SET_MAX:
