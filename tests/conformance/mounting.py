@@ -196,19 +196,12 @@ class Vault:
         """Wait until everything is at the store."""
         self.run("sync", NAME)
 
-    def disposable(self) -> list[Path]:
-        """Cache and replica: local state that a device may lose at any time while nothing is pending."""
-        caches = [path for path in (self.home / "cache",) if path.exists()]
-        replicas = [path for path in self.home.rglob("replica*") if path.is_file()]
-        return caches + replicas
-
     def forget_local(self) -> None:
-        """Delete what `disposable` names: the next mount rebuilds from the store alone."""
-        gone = self.disposable()
-        if not gone:
-            raise LoosedDaemon(f"no cache and no replica found under {self.home}")
-        for path in gone:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        """Delete cache and replica (`cache/` of cryptfs/vault/home.py): the next mount rebuilds from the store alone."""
+        cache = self.home / "cache"
+        if not any(cache.rglob("*")):
+            raise LoosedDaemon(f"no local state found under {cache}")
+        shutil.rmtree(cache)
 
 
 @contextlib.contextmanager

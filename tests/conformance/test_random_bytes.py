@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 SEEDS = [11, 12, 13, 14]
+if "CRYPTFS_RANDOM_SEEDS" in os.environ:  # FIRST:END, for long runs
+    SEEDS = list(range(*map(int, os.environ["CRYPTFS_RANDOM_SEEDS"].split(":"))))
 STEPS = 1200
 LIMIT = 600_000
 EDGES = [0, 1, 4095, 4096, 4097, 65_535, 65_536, 65_537, 131_072, 262_144, 524_288]

@@ -17,6 +17,8 @@ from rawcalls import EXCHANGE, NOREPLACE, renameat2
 from snapshot import differences, snapshot
 
 SEEDS = [1, 2, 3, 4, 5]
+if "CRYPTFS_RANDOM_SEEDS" in os.environ:  # FIRST:END, for long runs
+    SEEDS = list(range(*map(int, os.environ["CRYPTFS_RANDOM_SEEDS"].split(":"))))
 STEPS = 1500
 SLOTS = 4
 CLOSED = 1 << 19  # no descriptor: EBADF in every call
