@@ -16,7 +16,7 @@ _VALUES: Final[Mapping[str, frozenset[str]]] = {
     "loop": frozenset({"polling", "stock"}),
     "log_level": frozenset({"error", "warning", "info", "debug"}),
 }
-_SIZES: Final = frozenset({"cache_size", "chunk_cache"})
+_SIZES: Final = frozenset({"cache_size", "spool_size"})
 
 _SPELLED: Final[Mapping[str, tuple[str, str]]] = {
     "rw": ("ro", "no"),

@@ -1,4 +1,4 @@
-"""Unlocking the keys of this device: the passphrase comes from a file, from systemd or the terminal, never an argument."""
+"""Unlocking the keys of this device: a passphrase comes from a file, systemd or the terminal, never an argument."""
 
 import os
 import sys
