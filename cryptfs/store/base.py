@@ -91,7 +91,7 @@ class Abort:
 
     def wait(self, seconds: float) -> bool:
         """Sleep until set, at most `seconds` (may be infinite). Returns whether it is set."""
-        return self._event.wait(None if math.isinf(seconds) else max(0.0, seconds))
+        return self._event.wait(min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
     @contextlib.contextmanager
     def waking(self, wake: Callable[[], None]) -> Iterator[None]:
@@ -118,10 +118,7 @@ class _Monotonic:
         return time.monotonic()
 
     def wait(self, seconds: float, abort: Abort | None) -> None:
-        if abort is None:
-            time.sleep(seconds)
-        else:
-            abort.wait(seconds)
+        (abort or Abort()).wait(seconds)
 
 
 MONOTONIC: Final[Clock] = _Monotonic()

@@ -225,7 +225,8 @@ def test_every_name_of_the_format_can_be_used(store: Store) -> None:
     "key",
     [
         "", "/", "p/", "/aa", "../genesis", "p/../genesis", "p/..", "p/.tmp-aa", "p/a/b", "other", "p/AA", "p/a b",
-        "P/aa", "p/aa\0", "p/aa\n", "pg/aa", "p00/aa", "genesis/aa", "p/aa (conflicted copy)", "m/aa.crl.crl", "p/-aa", "p/aa-",
+        "P/aa", "p/aa\0", "p/aa\n", "pg/aa", "p00/aa", "genesis/aa",
+        "p/aa (conflicted copy)", "m/aa.crl.crl", "p/-aa", "p/aa-",
     ],
 )  # fmt: skip
 def test_a_name_outside_the_format_is_a_bug_for_every_verb(store: Store, tmp_path: Path, key: str) -> None:
