@@ -4,12 +4,15 @@ The State has times too, but those follow from segments; a program that has just
 move when the change is sealed. Kept in memory until commit, because a busy directory changes with every operation.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import apsw
 
 __all__ = ["Times"]
+
+_TIMES: Final = "SELECT ctime_ns, dir_mtime_ns, atime_ns FROM local WHERE st = ?"
+_NONE: Final = (None, None, None)
 
 
 class Times:
@@ -20,16 +23,15 @@ class Times:
         self._run: Callable[..., Any] = self._cursor.execute
         self._changed: dict[int, list[int | None]] = {}
 
-    def of(self, st: int) -> list[int | None] | None:
-        """What is not in the table yet; None if the table is right."""
-        return self._changed.get(st)
+    def of(self, st: int) -> Sequence[int | None]:
+        """The times of a node."""
+        return self._changed.get(st) or self._run(_TIMES, (st,)).fetchone() or _NONE
 
     def changed(self, st: int) -> list[int | None]:
         """The times of a node, to be changed in place."""
         times = self._changed.get(st)
         if times is None:
-            row = self._run("SELECT ctime_ns, dir_mtime_ns, atime_ns FROM local WHERE st = ?", (st,)).fetchone()
-            times = self._changed[st] = [None, None, None] if row is None else list(row)
+            times = self._changed[st] = list(self._run(_TIMES, (st,)).fetchone() or _NONE)
         return times
 
     def born(self, st: int, now_ns: int) -> None:

@@ -75,7 +75,8 @@ class UndoLog:
     def _highest(self) -> int:
         row: tuple[int] = self._run(
             "SELECT coalesce(max(u), 0) FROM"
-            " (SELECT max(u) AS u FROM undo UNION ALL SELECT max(u) FROM applied UNION ALL SELECT max(u) FROM tentative)"
+            " (SELECT max(u) AS u FROM undo UNION ALL SELECT max(u) FROM applied"
+            " UNION ALL SELECT max(u) FROM tentative)"
         ).fetchall()[0]
         return row[0]
 
