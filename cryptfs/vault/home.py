@@ -143,7 +143,8 @@ class VaultHome:
         quoted = store.replace("\\", "\\\\").replace('"', '\\"')
         temporary = self.settings_file.with_suffix(".tmp")
         temporary.write_text(
-            f'# Settings of the vault "{self.name}"; options of `cryptfs mount -o` may stand here too.\nstore = "{quoted}"\n'
+            f"# Settings of the vault {self.name}; options of `cryptfs mount -o` may stand here too.\n"
+            f'store = "{quoted}"\n'
         )
         temporary.chmod(0o600)
         temporary.replace(self.settings_file)

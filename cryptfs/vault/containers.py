@@ -1,0 +1,245 @@
+"""Containers: the packs and segment bodies that hold sealed records, as far as they lie on this machine.
+
+A record is written once, sealed, into the local pack being filled; that file is write-ahead data, upload body and read
+cache in one. A `Container` object stays the same while it goes through its states, so whoever holds a `Ref` need not
+know:
+
+    filling ──close──▶ closed ──upload──▶ confirmed (in the cache, may be evicted) ◀──fetch── remote
+
+Dead records are left out when a pack is closed. What lived in the old file then has a new place; `Ref`s follow the
+`moved` table of the old container.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+from cryptfs.crypto.seal import sealed_len
+from cryptfs.errors import LocalDisk
+from cryptfs.vault.disk import local_disk
+from cryptfs.vault.journal import Record
+
+__all__ = ["PACK_HEADER_LEN", "Container", "Holder", "OpenPack", "Ref", "Written"]
+
+PACK_HEADER_LEN: Final = 48
+"""Bytes of a pack header without its key set; records begin after header and key set."""
+
+_TAIL: Final = 1 << 20
+"""Bytes that a pack being filled gathers in memory before it writes them to its file."""
+
+
+class Ref(NamedTuple):
+    """Where one sealed chunk lies: `off` in bytes into the container; `hash` is the SHA-256 of the record."""
+
+    container: "Container"
+    off: int
+    fkv: int
+    hash: bytes
+
+
+class Holder(Protocol):
+    """Whoever has chunks in a pack: tells whether a record is still wanted, and what the index says of it."""
+
+    fid: bytes
+
+    def wants(self, index: int, ref: Ref) -> bool:
+        """Whether chunk `index` still is this record, in what is to be sealed or is open."""
+
+
+class Written(NamedTuple):
+    """One record of a pack being filled: chunk `chunk` of `holder`, `length` bytes sealed, `plain_len` opened."""
+
+    holder: Holder
+    chunk: int
+    ref: Ref
+    length: int
+    plain_len: int
+
+
+class Container:
+    """One container. `num` is its local number (-1: never was local), `where` and `id` its final name (b"" before)."""
+
+    __slots__ = ("_fd", "id", "last_used", "moved", "named", "num", "path", "size", "verified", "where")
+
+    def __init__(self, num: int, where: int = 0, id_: bytes = b"", path: Path | None = None, size: int = 0) -> None:
+        self.num = num
+        self.where = where
+        self.id = id_
+        self.path = path
+        """The whole object (packs) or body2 (segments) on this disk; None: only in the store."""
+        self.size = size
+        self.moved: dict[int, tuple[Container, int]] = {}
+        self.verified = False
+        """All of it was written here, or compared with its digest: records need no check of their own."""
+        self.named = True
+        """A segment names this pack already."""
+        self.last_used = 0
+        self._fd = -1
+
+    def read(self, off: int, length: int) -> bytes | memoryview | None:
+        """The record at `off`; None if it is not on this disk. Raises LocalDisk."""
+        fd = self._fd
+        if fd < 0:
+            if self.path is None:
+                return None
+            with local_disk("opening a cached pack"):
+                try:
+                    fd = self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    self.path = None  # somebody cleaned the cache: it comes from the store again
+                    return None
+        with local_disk("reading a cached pack"):
+            data = os.pread(fd, length, off)
+        return data if len(data) == length else None
+
+    def close_file(self) -> None:
+        """Give the descriptor back; the next read opens it again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def drop_file(self, *, keep_readable: bool = False) -> None:
+        """Remove the file. `keep_readable`: files open in programs may still read it until this object is gone."""
+        if self.path is not None:
+            if keep_readable and self._fd < 0:
+                with local_disk("opening a pack"):
+                    self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            with local_disk("removing a pack"):
+                self.path.unlink(missing_ok=True)
+            self.path = None
+        if not keep_readable:
+            self.close_file()
+
+    def __del__(self) -> None:
+        self.close_file()
+
+
+@dataclass(slots=True)
+class _Unsynced:
+    """What of a pack is not durable yet: bytes below `journaled` ride in the journal, below `synced` in the file."""
+
+    journaled: int = 0
+    synced: int = 0
+
+
+class OpenPack(Container):
+    """The pack being filled. Appending happens on the trio thread only; `flush_and_sync` in one worker thread."""
+
+    __slots__ = ("_durable", "_fill", "_mapped", "_tail", "_tail_start", "ks", "live", "records")
+
+    def __init__(self, num: int, ks: bytes, path: Path) -> None:
+        super().__init__(num, path=path)
+        self.ks = ks
+        self.records: list[Written] = []
+        self.verified = True
+        self.named = False
+        self.live = True
+        """Still being filled; later the buffer is gone."""
+        self.size = PACK_HEADER_LEN + len(ks)
+        self._set_buffer(bytearray(_TAIL), self.size)
+        with local_disk("making a pack"):
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+
+    @classmethod
+    def recovered(cls, num: int, ks: bytes, path: Path) -> "OpenPack":
+        """A pack that an earlier run left: nothing is appended to it any more, its records come by `adopt_record`."""
+        pack = cls.__new__(cls)
+        Container.__init__(pack, num, path=path, size=path.stat().st_size)
+        pack.ks = ks
+        pack.records = []
+        pack.verified, pack.named, pack.live = False, False, False
+        pack._set_buffer(bytearray(), pack.size)
+        return pack
+
+    def _set_buffer(self, tail: bytearray, start: int) -> None:
+        self._tail = tail
+        self._tail_start = start  # offset in the file of the first byte of the tail
+        self._fill = 0  # bytes used in the tail
+        self._durable = _Unsynced(start, start)
+
+    def adopt_record(self, holder: Holder, index: int, ref: Ref, plain_len: int) -> None:
+        """Count a record of an earlier run as one of this pack's."""
+        self.records.append(Written(holder, index, ref, sealed_len(plain_len), plain_len))
+
+    def reserve(self, length: int) -> memoryview:
+        """Room for a record of `length` bytes, to be filled at once and counted with `take`. Raises LocalDisk(Full)."""
+        if self._fill + length > len(self._tail):
+            self.flush()
+            if length > len(self._tail):
+                self._tail = bytearray(length)
+        return memoryview(self._tail)[self._fill : self._fill + length]
+
+    def take(self, length: int) -> int:
+        """Count the reserved bytes as written. Returns the offset of the record."""
+        off = self.size
+        self._fill += length
+        self.size += length
+        return off
+
+    def flush(self) -> None:
+        """Write what is in memory to the file (into the operating system's cache). Raises LocalDisk, LocalDiskFull."""
+        if self._fill:
+            with local_disk("writing a pack"):
+                _write_all(self._fd, memoryview(self._tail)[: self._fill], self._tail_start)
+            self._tail_start += self._fill
+            self._fill = 0
+
+    def finish_filling(self) -> None:
+        """Flush, and give the memory back: nothing is appended any more."""
+        self.flush()
+        self.live = False
+        self._tail = bytearray()
+
+    def read(self, off: int, length: int) -> bytes | memoryview | None:
+        """As `Container.read`, from memory where the record has not left it."""
+        at = off - self._tail_start
+        if at >= 0:
+            return bytes(memoryview(self._tail)[at : at + length]) if at + length <= self._fill else None
+        return super().read(off, length)
+
+    # ---- durability ---------------------------------------------------------------------------------------------
+
+    def undurable(self) -> int:
+        """Bytes that neither the file nor the journal holds durably."""
+        return self.size - max(self._durable.journaled, self._durable.synced)
+
+    def unsynced(self) -> int:
+        """Bytes that the file does not hold durably."""
+        return self.size - self._durable.synced
+
+    def riding_record(self) -> Record | None:
+        """The undurable bytes, for the journal. The caller marks them with `mark_journaled` once they are durable."""
+        start = max(self._durable.journaled, self._durable.synced)
+        if start == self.size:
+            return None
+        data = self._bytes_from(start)
+        return Record(self.num, start, data)
+
+    def mark_journaled(self, upto: int) -> None:
+        self._durable.journaled = max(self._durable.journaled, upto)
+
+    def mark_synced(self, upto: int) -> None:
+        self._durable.synced = max(self._durable.synced, upto)
+
+    def sync_file(self, upto: int) -> None:
+        """Make the file durable up to `upto`, which was flushed before. In a worker thread; raises OSError."""
+        if upto > self._durable.synced and self._fd >= 0:
+            os.fdatasync(self._fd)
+
+    def _bytes_from(self, start: int) -> bytes:
+        parts = []
+        if start < self._tail_start:
+            data = os.pread(self._fd, self._tail_start - start, start)
+            if len(data) != self._tail_start - start:
+                raise LocalDisk("a pack file is shorter than what was written to it")
+            parts.append(data)
+        at = max(0, start - self._tail_start)
+        parts.append(bytes(memoryview(self._tail)[at : self._fill]))
+        return b"".join(parts)
+
+
+def _write_all(fd: int, data: memoryview, off: int) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], off + done)

@@ -1,0 +1,632 @@
+"""The bytes of one file: read, written, cut and extended in chunks, shared by everybody who has it open.
+
+A chunk is in one of three states: *dirty* (plaintext in memory, not sealed yet), *sealed* (a `Ref` in the chunk map),
+or a *hole*. A write that covers a whole chunk is sealed at once, straight from the kernel's buffer into the pack; a
+smaller one makes the chunk dirty. `hand_over` seals what is dirty and submits one `Put`; then the change is as durable
+as any other.
+
+Owner: the trio thread. Between two awaits nothing else runs; after an await everything may have changed, so the
+functions below gather first (`_load`, `_plain`, awaiting) and then change without awaiting.
+"""
+
+import contextlib
+import errno
+import hashlib
+from typing import Final, Protocol
+
+from cryptfs.crypto.keys import FileKey, KeyLabel, manifest_ctx, new_file_key, random_bytes
+from cryptfs.crypto.seal import open_sealed
+from cryptfs.errors import Damaged, FsError, Invalid
+from cryptfs.format.codec import decode
+from cryptfs.format.content import (
+    CHUNK_LOG2S,
+    MAX_CHUNKS,
+    PAGE_CHUNKS,
+    Content,
+    FileKeyBox,
+    Inline,
+    Loc,
+    MRef,
+    Page,
+    Root,
+)
+from cryptfs.format.operation import Ver, provisional_op_id
+from cryptfs.group.keyring import Keyring
+from cryptfs.vault.chunkmap import Base, ChunkMap, Delta, Layer, PageMissing
+from cryptfs.vault.containers import Container, OpenPack, Ref
+from cryptfs.vault.records import SOLO_PACK_TARGET, Records
+
+__all__ = ["FILE_SIZE_MAX", "FileContent", "Host"]
+
+FILE_SIZE_MAX: Final = 1 << 44
+"""16 TiB."""
+_CHUNK_LOG2: Final = CHUNK_LOG2S[0]
+"""64 KiB: small enough that random access stays quick; larger only where the number of chunks demands it."""
+_SOLO_FROM: Final = 8 << 20
+"""Bytes from which a file fills packs of its own, so that deleting it frees whole objects."""
+_DIRTY_MAX: Final = 8 << 20
+"""Bytes of one file in memory, or sealed without being submitted, before it is handed over by itself."""
+_RECHUNK_MAX: Final = 256 << 20
+"""Bytes that may have to be rewritten, all in memory, to give a file larger chunks."""
+_MANIFEST_MAX: Final = 4 << 20
+_DIGEST_MAX: Final = 1 << 16
+"""Bytes up to which the digest of the whole plaintext is computed, to recognise equal files made at the same time."""
+
+
+class Host(Protocol):
+    """What a content needs from the vault that holds it."""
+
+    vault_id: bytes
+    records: Records
+    dirty_bytes: int
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys of the vault now."""
+
+    def container(self, loc: Loc) -> Container:
+        """The container that a location names."""
+
+    def sealed_content(self, st: int) -> bytes | None:
+        """Encoded `Content` of the present sealed version of `st`."""
+
+    def present_version(self, st: int) -> Ver:
+        """The version whose content `st` has now."""
+
+    def submit_put(self, content: "FileContent", delta: Delta, base: Ver, mtime_ns: int) -> Ver:
+        """Journal and apply a Put; returns the version it makes."""
+
+    def check_space(self) -> None:
+        """Raise LocalDiskFull or Quota when nothing more can be accepted."""
+
+    def pack_full(self, pack: OpenPack) -> None:
+        """A pack of this file reached its target."""
+
+
+class FileContent:
+    """One inode's bytes. Made by `Vault.open_file`; `opens` and `pending` keep it alive.
+
+    `size` and `mtime_ns` include what is not handed over yet; `version` changes when the content changed in another way
+    than through this object.
+    """
+
+    __slots__ = (
+        "_boxes",
+        "_dirty",
+        "_dirty_since",
+        "_host",
+        "_keys",
+        "_loaded",
+        "_solo",
+        "_unsubmitted",
+        "_writes",
+        "base_ver",
+        "changed",
+        "chunk_log2",
+        "cut_since",
+        "detached",
+        "fid",
+        "fkv",
+        "map",
+        "mtime_ns",
+        "new_keys",
+        "opens",
+        "pending",
+        "size",
+        "st",
+        "version",
+    )  # fmt: skip
+
+    def __init__(self, host: Host, st: int, size: int, mtime_ns: int) -> None:
+        self._host = host
+        self.st = st
+        self.size = size
+        self.mtime_ns = mtime_ns
+        self.opens = 0
+        self.pending = 0
+        """Submitted puts that no segment carries yet."""
+        self.version = 0
+        self.detached = False
+        self.changed = False
+        """Something was written, cut or extended since the last hand-over."""
+        self.map = ChunkMap(Base(None, host.container))
+        self.chunk_log2 = _CHUNK_LOG2
+        self.fid = b""
+        self.fkv = -1
+        self.base_ver: Ver = ()
+        self.new_keys: list[tuple[int, FileKey]] = []
+        self.cut_since = -1
+        self._keys: dict[int, FileKey] = {}
+        self._boxes: dict[int, FileKeyBox] = {}
+        self._dirty: dict[int, bytearray] = {}
+        self._dirty_since = 0
+        self._writes = 0  # grows with every change; who waited compares it
+        self._unsubmitted: dict[int, Ref] = {}
+        self._loaded = False
+        self._solo: OpenPack | None = None
+
+    @property
+    def dirty(self) -> bool:
+        """Whether a hand-over would submit something."""
+        return self.changed
+
+    # ---- reading --------------------------------------------------------------------------------------------------
+
+    async def read(self, offset: int, length: int) -> bytes | memoryview:
+        """Up to `length` bytes from `offset`; fewer at the end. The view is valid until the caller's next await.
+
+        Raises Damaged, AuthError, StoreError, LocalDisk.
+        """
+        end = min(offset + length, self.size)
+        if offset >= end:
+            return b""
+        self.ensure_loaded()
+        log2 = self.chunk_log2
+        first = offset >> log2
+        if (end - 1) >> log2 == first:
+            at = offset - (first << log2)
+            plain = self._plain_here(first)
+            if plain is None:
+                plain = await self._plain(first)
+            return memoryview(plain)[at : at + end - offset]
+        return await self._read_across(offset, end)
+
+    async def _read_across(self, offset: int, end: int) -> memoryview:
+        log2, chunk = self.chunk_log2, 1 << self.chunk_log2
+        buffer = memoryview(bytearray(end - offset))
+        for index in range(offset >> log2, ((end - 1) >> log2) + 1):
+            start = index << log2
+            begin, stop = max(offset, start), min(end, start + chunk)
+            piece = buffer[begin - offset : stop - offset]
+            if stop - begin == self._plain_len(index) and index not in self._dirty and self._open_into(index, piece):
+                continue
+            plain = self._plain_here(index)
+            if plain is None:
+                plain = await self._plain(index)
+            piece[:] = memoryview(plain)[begin - start : stop - start]
+        return buffer
+
+    def _open_into(self, index: int, out: memoryview) -> bool:
+        try:
+            ref = self.map.get(index)
+        except PageMissing:
+            return False
+        if ref is None:
+            return True  # a hole: the buffer is zeros already
+        return self._host.records.open_chunk_into(self.fid, index, ref, self._key(ref.fkv), out)
+
+    def _plain_here(self, index: int) -> bytes | bytearray | None:
+        """The plaintext of a chunk if that needs no waiting."""
+        dirty = self._dirty.get(index)
+        if dirty is not None:
+            return dirty
+        try:
+            ref = self.map.get(index)
+        except PageMissing:
+            return None
+        if ref is None:
+            return bytes(self._plain_len(index))
+        return self._host.records.opened(ref)
+
+    async def _plain(self, index: int) -> bytes | bytearray:
+        """The plaintext of a chunk. While this waits the chunk may change; the newest state is returned."""
+        while True:
+            here = self._plain_here(index)
+            if here is not None:
+                return here
+            try:
+                ref = self.map.get(index)
+            except PageMissing as missing:
+                await self.load_page(self.map.base, missing.page)
+                continue
+            if ref is None:
+                continue
+            plain_len = self._plain_len(index)
+            plain = await self._host.records.open_chunk(self.fid, index, ref, self._key(ref.fkv), plain_len)
+            if index not in self._dirty and self._same(index, ref):
+                return plain
+
+    def _same(self, index: int, ref: Ref) -> bool:
+        try:
+            return self.map.get(index) is ref
+        except PageMissing:
+            return False
+
+    def _plain_len(self, index: int) -> int:
+        chunk = 1 << self.chunk_log2
+        return min(chunk, self.size - (index << self.chunk_log2))
+
+    # ---- writing --------------------------------------------------------------------------------------------------
+
+    async def write(self, offset: int, data: bytes | memoryview, now_ns: int) -> None:
+        """Put `data` at `offset`, extending the file as needed.
+
+        Raises FsError(EFBIG), LocalDiskFull, Quota before any change, and what `read` raises when a chunk that is
+        changed in part has to be fetched.
+        """
+        if not data:
+            return
+        end = offset + len(data)
+        self._host.check_space()
+        self.ensure_loaded()
+        await self._gather(offset, end)
+        self._write_now(offset, memoryview(data), now_ns)
+        if self._host_pressure():
+            self.hand_over_now()
+
+    async def _gather(self, offset: int, end: int) -> None:
+        """Have in memory what a write of offset..end changes only in part. Nothing awaits after the last check."""
+        while True:
+            if end > MAX_CHUNKS << self.chunk_log2:
+                await self._rechunk(end)
+            index = self._needed(offset, end)
+            if index < 0:
+                return
+            plain = await self._plain(index)
+            if index not in self._dirty:
+                self._make_dirty(index, plain)
+
+    def _needed(self, offset: int, end: int) -> int:
+        """A chunk of which something old survives and which is not in memory; -1 if there is none."""
+        if end > FILE_SIZE_MAX:
+            raise FsError(errno.EFBIG)
+        log2 = self.chunk_log2
+        candidates = {offset >> log2, max(offset, end - 1) >> log2}
+        if end > self.size and self.size & ((1 << log2) - 1):
+            candidates.add(self.size >> log2)
+        for index in candidates:
+            start = index << log2
+            length = self._plain_len(index)
+            covered = offset <= start and end >= start + length
+            if length > 0 and not covered and index not in self._dirty and not self._is_hole(index):
+                return index
+        return -1
+
+    def _write_now(self, offset: int, data: memoryview, now_ns: int) -> None:
+        end = offset + len(data)
+        log2, chunk = self.chunk_log2, 1 << self.chunk_log2
+        if end > self.size:
+            self._grow(end)
+        at = offset
+        while at < end:
+            index = at >> log2
+            start = index << log2
+            stop = min(end, start + chunk)
+            piece = data[at - offset : stop - offset]
+            if stop - at == chunk:
+                self._seal(index, piece)
+            else:
+                buffer = self._dirty.get(index)
+                if buffer is None:
+                    buffer = self._make_dirty(index, None)
+                buffer[at - start : stop - start] = piece
+            at = stop
+        self._touch(now_ns)
+
+    def _make_dirty(self, index: int, plain: bytes | bytearray | None) -> bytearray:
+        """The chunk as a buffer of its present length; `plain` None: nothing old survives, or it is a hole."""
+        length = self._plain_len(index)
+        buffer = bytearray(length) if plain is None else bytearray(plain)
+        self._dirty[index] = buffer
+        self._host.dirty_bytes += length
+        return buffer
+
+    def _seal(self, index: int, plain: bytes | bytearray | memoryview) -> None:
+        ref = self._host.records.seal_chunk(self, index, self._write_key(), plain, self._pack())
+        dropped = self._dirty.pop(index, None)
+        if dropped is not None:
+            self._host.dirty_bytes -= len(dropped)
+        self.map.put(index, ref)
+        self._unsubmitted[index] = ref
+
+    def _pack(self) -> OpenPack | None:
+        """The pack this file writes to: its own once it is big, None for the shared one."""
+        if self.size < _SOLO_FROM:
+            return None
+        pack = self._solo
+        if pack is not None and (pack.size >= SOLO_PACK_TARGET or not pack.live):
+            if pack.live:
+                self._host.pack_full(pack)
+            pack = None
+        if pack is None:
+            pack = self._solo = self._host.records.open_pack()
+        return pack
+
+    def release_pack(self) -> OpenPack | None:
+        """Give up the pack of its own, if it has one being filled: the sealer closes it."""
+        pack, self._solo = self._solo, None
+        return pack if pack is not None and pack.live else None
+
+    def _touch(self, now_ns: int) -> None:
+        self._writes += 1
+        # Strictly newer: the kernel compares size and mtime to decide whether its pages are still good.
+        self.mtime_ns = now_ns if now_ns > self.mtime_ns else self.mtime_ns + 1
+        if not self.changed:
+            self.changed = True
+            self._dirty_since = now_ns
+
+    @property
+    def dirty_since(self) -> int:
+        """When the oldest change that is not handed over was made, ns."""
+        return self._dirty_since
+
+    def _host_pressure(self) -> bool:
+        return (
+            len(self._unsubmitted) << self.chunk_log2 >= _DIRTY_MAX or len(self._dirty) << self.chunk_log2 >= _DIRTY_MAX
+        )
+
+    # ---- size -----------------------------------------------------------------------------------------------------
+
+    async def truncate(self, size: int, now_ns: int) -> None:
+        """Cut or extend to `size` bytes; extending costs nothing however far. Raises as `write`."""
+        if size > FILE_SIZE_MAX:
+            raise FsError(errno.EFBIG)
+        self.ensure_loaded()
+        if size > self.size:
+            self._host.check_space()
+            await self._gather(self.size, size)
+            if size > self.size:
+                self._grow(size)
+        elif size < self.size:
+            if size & ((1 << self.chunk_log2) - 1):
+                await self._gather(size, size + 1)
+            if size < self.size:
+                self._cut(size)
+        self._touch(now_ns)
+
+    def _grow(self, size: int) -> None:
+        """Extend with zeros. The partial last chunk changes its length, so it is rewritten."""
+        log2 = self.chunk_log2
+        tail = self.size >> log2
+        partial = self.size & ((1 << log2) - 1)
+        if partial:
+            buffer = self._dirty.get(tail)
+            if buffer is None and not self._is_hole(tail):
+                buffer = self._make_dirty(tail, None)  # covered by the write to come, or _gather had made it dirty
+            self.size = size
+            if buffer is not None:
+                more = self._plain_len(tail) - len(buffer)
+                buffer.extend(bytes(more))
+                self._host.dirty_bytes += more
+        self.size = size
+
+    def _is_hole(self, index: int) -> bool:
+        try:
+            return self.map.get(index) is None
+        except PageMissing:
+            return False
+
+    def _cut(self, size: int) -> None:
+        log2 = self.chunk_log2
+        keep = size >> log2
+        partial = size & ((1 << log2) - 1)
+        buffer = self._dirty.get(keep) if partial else None
+        if buffer is not None:
+            self._host.dirty_bytes -= len(buffer) - partial
+            del buffer[partial:]
+        first_gone = keep + (1 if partial else 0)
+        for index in [i for i in self._dirty if i >= first_gone]:
+            self._host.dirty_bytes -= len(self._dirty.pop(index))
+        for index in [i for i in self._unsubmitted if i >= first_gone]:
+            del self._unsubmitted[index]
+        self.map.cut(first_gone)
+        self.cut_since = first_gone if self.cut_since < 0 else min(self.cut_since, first_gone)
+        self.size = size
+
+    async def _rechunk(self, size: int) -> None:
+        """Take chunks large enough for `size` bytes; what is there is read and becomes dirty under the new size.
+
+        Raises FsError(EFBIG) when too much would have to be rewritten at once.
+        """
+        old_log2 = self.chunk_log2
+        new_log2 = next(log2 for log2 in CHUNK_LOG2S if size <= (MAX_CHUNKS << log2) // 4 or log2 == CHUNK_LOG2S[-1])
+        await self.load_all()
+        pieces: dict[int, bytearray] = {}
+        todo = self._present_indices()
+        if len(todo) << old_log2 > _RECHUNK_MAX:
+            raise FsError(errno.EFBIG, "too large a file to be given larger chunks")
+        writes = self._writes
+        for index in todo:
+            plain = await self._plain(index)
+            if writes != self._writes:
+                return  # somebody wrote meanwhile; the caller looks again
+            start = index << old_log2
+            target = start >> new_log2
+            buffer = pieces.setdefault(target, bytearray(min(1 << new_log2, self.size - (target << new_log2))))
+            at = start - (target << new_log2)
+            buffer[at : at + len(plain)] = plain
+        self.forget()
+        self._unsubmitted.clear()
+        self.map.cut(0)
+        self.cut_since = 0
+        self.chunk_log2 = new_log2
+        self._dirty = pieces
+        self._host.dirty_bytes += sum(map(len, pieces.values()))
+        self._writes += 1
+
+    def _present_indices(self) -> list[int]:
+        """Chunks that are not holes, ascending, as far as pages are loaded."""
+        count = (self.size + (1 << self.chunk_log2) - 1) >> self.chunk_log2
+        indices = {i for i in self._dirty if i < count}
+        with contextlib.suppress(PageMissing):
+            indices.update(i for i, _ in self.map.present(count))
+        return sorted(indices)
+
+    # ---- handing over ---------------------------------------------------------------------------------------------
+
+    async def hand_over(self) -> None:
+        """Seal what is dirty and submit one Put; nothing if nothing changed. Raises LocalDisk, LocalDiskFull."""
+        if self.changed:
+            self.hand_over_now()
+
+    def hand_over_now(self) -> None:
+        """`hand_over` without a checkpoint: no awaiting anywhere, so callers may rely on atomicity."""
+        if not self.changed:
+            return
+        digest = self._digest()
+        for index in sorted(self._dirty):
+            self._seal(index, self._dirty[index])
+        if self.detached:
+            self._unsubmitted.clear()
+            self.cut_since = -1
+            self.changed = False
+            return
+        self._write_key()  # also an empty or all-hole content has a lineage and a key
+        delta = Delta(
+            self.fid, self.size, self.chunk_log2, digest, tuple(self.new_keys), self.cut_since,
+            tuple((i, r.container.num, r.off, r.fkv, r.hash) for i, r in self._unsubmitted.items()),
+        )  # fmt: skip
+        self.base_ver = self._host.submit_put(self, delta, self.base_ver, self.mtime_ns)
+        self.new_keys = []
+        self._unsubmitted = {}
+        self.cut_since = -1
+        self.changed = False
+        self.pending += 1
+
+    def _digest(self) -> bytes:
+        if self.size > _DIGEST_MAX or self.size == 0:
+            return b""
+        plain = self._dirty.get(0)
+        return hashlib.sha256(plain).digest() if plain is not None and len(plain) == self.size else b""
+
+    def replay(self, delta: Delta, refs: dict[int, Ref], k: int) -> None:
+        """Take in the hand-over that operation `k` made, found in the journal. `refs`: chunk index to record."""
+        self.ensure_loaded()
+        self.fid = delta.fid
+        for fkv, fk in delta.keys:
+            self._keys[fkv] = FileKey(fk)
+            self.fkv = max(self.fkv, fkv)
+        if delta.cut >= 0:
+            self.map.cut(delta.cut)
+        self.size, self.chunk_log2 = delta.size, delta.chunk_log2
+        for index, ref in refs.items():
+            self.map.put(index, ref)
+        self.base_ver = (provisional_op_id(k),)
+        self.pending += 1
+
+    async def find_sealed(self, index: int, digest: bytes) -> Ref:
+        """The record of chunk `index` with that hash in the sealed version. Raises Damaged if that has another."""
+        self.ensure_loaded()
+        while True:
+            try:
+                ref = self.map.base.get(index)
+            except PageMissing as missing:
+                await self.load_page(self.map.base, missing.page)
+                continue
+            if ref is None or ref.hash != digest:
+                raise Damaged("a record that an unsent change needs is gone")
+            return ref
+
+    def plain_len(self, index: int) -> int:
+        """Plaintext bytes of chunk `index`."""
+        return self._plain_len(index)
+
+    def ensure_loaded(self) -> None:
+        """Take in the sealed version if that has not happened yet."""
+        if not self._loaded:
+            self._load()
+
+    def wants(self, index: int, ref: Ref) -> bool:
+        """Whether that record is still part of what is to be sealed, or open here."""
+        return self.map.wants(index, ref)
+
+    def forget(self) -> None:
+        """Drop unsealed plaintext: the file is gone."""
+        for buffer in self._dirty.values():
+            self._host.dirty_bytes -= len(buffer)
+        self._dirty.clear()
+
+    def allocated(self) -> int:
+        """Bytes of chunks that are present, for st_blocks."""
+        self.ensure_loaded()
+        return sum(map(self._plain_len, self._present_indices()))
+
+    # ---- keys and loading -----------------------------------------------------------------------------------------
+
+    def _write_key(self) -> tuple[int, FileKey]:
+        """The file key new chunks are sealed under: a new one for a new content and after a change of the key set."""
+        if self.fkv < 0 or not self._key_is_current():
+            if not self.fid:
+                self.fid = random_bytes(16)
+            self.fkv += 1
+            fk = new_file_key()
+            self._keys[self.fkv] = fk
+            self.new_keys.append((self.fkv, fk))
+        return self.fkv, self._keys[self.fkv]
+
+    def _key_is_current(self) -> bool:
+        box = self._boxes.get(self.fkv)
+        return box is None or box.ks == self._host.keyring.write_keyset
+
+    def box(self, fkv: int) -> FileKeyBox:
+        """The box of a file key for the log; made once."""
+        box = self._boxes.get(fkv)
+        if box is None:
+            keyring = self._host.keyring
+            box = self._boxes[fkv] = keyring.box_file_key(keyring.write_keyset, self.fid, fkv, self._key(fkv))
+        return box
+
+    def _key(self, fkv: int) -> FileKey:
+        key = self._keys.get(fkv)
+        if key is None:
+            box = self._boxes.get(fkv)
+            if box is None:
+                raise Invalid("a chunk names a file key that its file does not have")
+            key = self._keys[fkv] = self._host.keyring.open_file_key(box, self.fid)
+        return key
+
+    def _load(self) -> None:
+        """Take in the sealed version this content starts from. No waiting; pages come when they are needed."""
+        self._loaded = True
+        self.base_ver = self._host.present_version(self.st)
+        encoded = self._host.sealed_content(self.st)
+        if encoded is None:
+            return
+        content = decode(Content, encoded, _MANIFEST_MAX)
+        self.fid = content.fid
+        self.chunk_log2 = content.chunk_log2
+        self._add_boxes(content.keys)
+        self.map = ChunkMap(Base(content, self._host.container))
+
+    def _add_boxes(self, boxes: tuple[FileKeyBox, ...]) -> None:
+        for box in boxes:
+            self._boxes[box.fkv] = box
+            self.fkv = max(self.fkv, box.fkv)
+
+    def rebase(self, content: Content, sealed: Layer) -> None:
+        """The layer `sealed` became part of the sealed version `content`."""
+        base = Base(content, self._host.container)
+        if not isinstance(content.body, Inline):
+            # Everything is known already: spare the next reader the manifest.
+            for index, ref in sealed.chunks.items():
+                base.chunks.setdefault(index, ref)
+        self.map.sealed(base)
+        self._add_boxes(content.keys)
+
+    async def load_all(self) -> None:
+        """Load every manifest page, as building a new manifest needs. Raises as `read`."""
+        self.ensure_loaded()
+        while missing := self.map.base.missing_pages():
+            await self.load_page(self.map.base, missing[0])
+
+    async def load_page(self, base: Base, number: int) -> None:
+        """Load one manifest page of `base` (-1: the root). Raises as `read`."""
+        ref = base.manifest if number < 0 else (base.root.pages[number] if base.root else None)
+        if ref is None:
+            raise Damaged("a file's manifest is incomplete")
+        plain = await self._read_manifest(ref, 1 if number < 0 else 0, max(number, 0) * PAGE_CHUNKS)
+        if number < 0:
+            root = decode(Root, plain, _MANIFEST_MAX)
+            self._add_boxes(root.keys)
+            base.root = root
+        elif number not in base.pages:
+            base.add_page(number, decode(Page, plain, _MANIFEST_MAX))
+
+    async def _read_manifest(self, ref: MRef, level: int, first: int) -> bytes:
+        if ref.len > _MANIFEST_MAX:
+            raise Invalid("a manifest is longer than any can be")
+        record = await self._host.records.fetch_record(
+            Ref(self._host.container(ref.loc), ref.loc.off, 0, ref.hash), ref.len
+        )
+        key = self._host.keyring.key(KeyLabel.META, ref.ks)
+        return open_sealed(key, manifest_ctx(self._host.vault_id, ref.ks, self.fid, level, first), record)

@@ -1,0 +1,32 @@
+"""The border to this machine's disk: the operating system's errors become ours, with advice."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptfs.errors import LocalDisk, LocalDiskFull
+
+__all__ = ["local_disk", "sync_directory"]
+
+
+@contextmanager
+def local_disk(doing: str) -> Iterator[None]:
+    """Map OSError inside the block to LocalDiskFull (ENOSPC, EDQUOT) or LocalDisk. `doing` names no user data."""
+    try:
+        yield
+    except OSError as err:
+        reason = os.strerror(err.errno) if err.errno else "unknown error"
+        if err.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise LocalDiskFull(f"The local disk is full ({doing}).") from err
+        raise LocalDisk(f"The local disk failed while {doing}: {reason}.") from err
+
+
+def sync_directory(directory: Path) -> None:
+    """Make names created or removed in `directory` durable. Raises OSError."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,244 @@
+"""Local packs become objects of the store: closed, sent, confirmed, and then part of the cache.
+
+Several tasks may want the same pack confirmed; one does it, the others wait. A pack is confirmed before any segment
+names it, so nobody ever reads a name of something that is not there.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, Protocol
+
+import trio
+
+from cryptfs.crypto.keys import KeyLabel, random_bytes
+from cryptfs.errors import LocalDisk
+from cryptfs.faults import Faults
+from cryptfs.format.content import WHERE_PACK, Loc
+from cryptfs.format.names import pack_name
+from cryptfs.format.pack import (
+    PACK_SHARED,
+    RECORD_PAGE,
+    RECORD_ROOT,
+    PackHint,
+    PackIndex,
+    PackKey,
+    PackRecord,
+    index_len,
+    pack_header,
+    seal_index,
+)
+from cryptfs.group.keyring import Keyring
+from cryptfs.vault.containers import Container, OpenPack, Written
+from cryptfs.vault.content import FileContent
+from cryptfs.vault.disk import local_disk
+from cryptfs.vault.journal import Journal, PackClosed, PackConfirmed
+from cryptfs.vault.manifest import Manifest
+from cryptfs.vault.packing import Finished, LiveRecord, PackJob, finish_pack
+from cryptfs.vault.records import Records
+from cryptfs.vault.upload import Sender
+
+__all__ = ["Packer"]
+
+_DEAD_TOLERATED: Final = 1 / 8
+"""Share of dead bytes in a big pack that is sent along rather than copying everything else."""
+_BIG: Final = 20 << 20
+
+
+class Namer(Protocol):
+    """Tells what a content is called, for the hints that salvage needs."""
+
+    def hint(self, file: FileContent, wall_ms: int) -> PackHint:
+        """Inode, path and size of a file now."""
+
+
+class Packer:
+    """Closes and sends packs. Trio thread; the work on files runs in one worker thread."""
+
+    def __init__(
+        self, *, vault: bytes, keyring: Callable[[], Keyring], journal: Journal, records: Records, sender: Sender,
+        namer: Namer, adopt: Callable[[Container], None], cache_dir: Path, wall_ms: Callable[[], int], faults: Faults,
+    ) -> None:  # fmt: skip
+        self._vault = vault
+        self._keyring = keyring
+        self._journal = journal
+        self._records = records
+        self._sender = sender
+        self._namer = namer
+        self._adopt = adopt
+        self._cache_dir = cache_dir
+        self._wall_ms = wall_ms
+        self._faults = faults
+        self._locks: dict[int, trio.Lock] = {}
+        self._limiter = trio.CapacityLimiter(2)
+        self.closed: dict[int, PackClosed] = {}
+        """Packs closed while operations that may name their records are pending."""
+        self.sent_packs = 0
+        self.sent_bytes = 0
+
+    async def confirm(self, pack: OpenPack) -> None:
+        """Close the pack if need be, send it, and return when the store has it. Raises LocalDisk, LocalDiskFull."""
+        lock = self._locks.setdefault(pack.num, trio.Lock())
+        async with lock:
+            if pack.num not in self._records.local:
+                return  # another task was quicker
+            object_ = pack if pack.id else await self._close(pack)
+            if object_ is None:
+                return
+            await self._send(object_)
+        self._locks.pop(pack.num, None)
+
+    # ---- closing --------------------------------------------------------------------------------------------------
+
+    async def _close(self, pack: OpenPack) -> OpenPack | None:
+        """Leave dead records out, add the index, fix the id; None if nothing in it is wanted any more."""
+        records = self._records
+        if records.filling is pack:
+            records.filling = None
+        if pack.live:
+            pack.finish_filling()
+        live = [w for w in pack.records if isinstance(w.holder, FileContent) and w.holder.wants(w.chunk, w.ref)]
+        if not live:
+            self.discard(pack)
+            return None
+        wanted = sum(w.length for w in live)
+        space = pack.size - wanted
+        copy = len(live) < len(pack.records) and (pack.size < _BIG or space > pack.size * _DEAD_TOLERATED)
+        target = self._new_pack(pack) if copy else pack
+        if target.path is None or pack.path is None:
+            raise LocalDisk("a pack that was written here is gone")
+        job = self._job(pack, target, live if copy else pack.records)
+        try:
+            finished = await trio.to_thread.run_sync(finish_pack, job, limiter=self._limiter)
+        except BaseException:
+            if target is not pack:
+                self.discard(target)
+            raise
+        self._closed(pack, target, finished)
+        await self._journal.commit()
+        if target is not pack:
+            # The journal knows the new place: the old file has served, but for programs that read deleted files.
+            records.local.pop(pack.num, None)
+            pack.drop_file(keep_readable=True)
+        return target
+
+    def _new_pack(self, old: OpenPack) -> OpenPack:
+        """Where live records go. Its number is drawn here, its file is made by the worker."""
+        target = self._records.open_pack()
+        target.finish_filling()
+        target.ks = old.ks
+        return target
+
+    def _job(self, pack: OpenPack, target: OpenPack, live: Iterable[Written]) -> PackJob:
+        files: dict[bytes, FileContent] = {}
+        versions: set[tuple[bytes, int]] = set()
+        rows = []
+        for written in sorted(live, key=lambda w: w.ref.off):
+            file = written.holder
+            rows.append(
+                LiveRecord(
+                    file.fid,
+                    written.ref.fkv,
+                    written.chunk,
+                    written.ref.off,
+                    written.length,
+                    written.plain_len,
+                    written.ref.hash,
+                )
+            )
+            if isinstance(file, FileContent):
+                files[file.fid] = file
+                versions.add((file.fid, written.ref.fkv))
+        keys = []
+        for fid, fkv in sorted(versions):
+            box = files[fid].box(fkv)
+            keys.append(PackKey(fid, fkv, box.ks, box.box))
+        wall_ms = self._wall_ms()
+        hints = tuple(self._namer.hint(file, wall_ms) for _, file in sorted(files.items()))
+        key = self._keyring().key(KeyLabel.PACK, pack.ks)
+        source, destination = pack.path, target.path
+        if source is None or destination is None:
+            raise LocalDisk("a pack that was written here is gone")
+        return PackJob(self._vault, pack.ks, key, source, destination, rows, tuple(keys), hints, self._faults)
+
+    def _closed(self, pack: OpenPack, target: OpenPack, finished: Finished) -> None:
+        target.where, target.id, target.size = WHERE_PACK, finished.id, finished.size
+        target.mark_synced(finished.size)
+        if target is not pack:
+            target.records = []
+            for written in pack.records:
+                new = finished.moves.get(written.ref.off)
+                if new is not None:
+                    pack.moved[written.ref.off] = (target, new)
+        moves = tuple((pack.num, old, new) for old, new in finished.moves.items())
+        closed = self.closed[target.num] = PackClosed(target.num, finished.id, finished.size, moves)
+        self._journal.append(closed)
+        self._adopt(target)
+
+    def discard(self, pack: OpenPack) -> None:
+        """Nothing in the pack is wanted any more; programs that have deleted files open may read on."""
+        if self._records.filling is pack:
+            self._records.filling = None
+        if pack.live:
+            pack.finish_filling()
+        self._records.local.pop(pack.num, None)
+        pack.drop_file(keep_readable=True)
+
+    # ---- sending --------------------------------------------------------------------------------------------------
+
+    async def _send(self, pack: OpenPack) -> None:
+        if pack.path is None:
+            raise LocalDisk("a pack that was written here is gone")
+        await self._sender.put_until_confirmed(pack_name(pack.id), pack.path)
+        self.sent_packs += 1
+        self.sent_bytes += pack.size
+        self._journal.append(PackConfirmed(pack.num))
+        self._records.local.pop(pack.num, None)
+        self._into_cache(pack)
+
+    def _into_cache(self, pack: OpenPack) -> None:
+        """From now on the file is a copy of what the store has."""
+        if pack.path is None:
+            return
+        target = self._cache_dir / f"{pack.id.hex()}.pack"
+        with local_disk("moving a pack to the cache"):
+            pack.path.rename(target)
+        pack.path = target
+
+    async def store_manifests(self, manifests: list[Manifest]) -> None:
+        """Put manifest records into a pack of their own and set their places. Raises LocalDisk, LocalDiskFull."""
+        if not manifests:
+            return
+        keyring = self._keyring()
+        ks = keyring.write_keyset
+        header_len = len(pack_header(self._vault, ks, 0))
+        at = header_len
+        rows: list[PackRecord] = []
+        offsets: list[int] = []
+        for m in manifests:
+            kind = RECORD_ROOT if m.level else RECORD_PAGE
+            rows.append(PackRecord(m.fid, kind, 0, m.ks, m.first_chunk, at, len(m.record), m.plain_len, 0, m.hash))
+            offsets.append(at)
+            at += len(m.record)
+        index = PackIndex(1, PACK_SHARED, (), (), tuple(rows), ())
+        header = pack_header(self._vault, ks, index_len(index))
+        sealed = seal_index(keyring.key(KeyLabel.PACK, ks), header, index)
+        data = b"".join([header, *(m.record for m in manifests), sealed])
+        pack_id = hashlib.sha256(data).digest()
+        path = self._cache_dir / f"{pack_id.hex()}.pack"
+        await trio.to_thread.run_sync(_write_whole, path, data, limiter=self._limiter)
+        container = Container(-1, WHERE_PACK, pack_id, path, len(data))
+        container.verified, container.named = True, False
+        self._adopt(container)
+        await self._sender.put_until_confirmed(pack_name(pack_id), path)
+        self.sent_packs += 1
+        self.sent_bytes += len(data)
+        for m, off in zip(manifests, offsets, strict=True):
+            m.loc = Loc(WHERE_PACK, pack_id, off)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    with local_disk("writing a manifest"):
+        temporary = path.with_name(f".tmp-{random_bytes(8).hex()}")
+        temporary.write_bytes(data)
+        temporary.rename(path)

@@ -1,0 +1,305 @@
+"""The only way a segment comes to be.
+
+    batch of pending operations -> coalesced -> their records into body2 (little) or packs (more), confirmed
+    -> contents in wire form -> final numbers -> signed bytes into the journal, for ever -> replica -> store
+
+At most one segment is unconfirmed at any time. Whatever goes wrong before the journal has the bytes leaves everything
+as it was; whatever goes wrong after is repeated with the same bytes, also by the next start.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import trio
+
+from cryptfs import VERSION
+from cryptfs.crypto.keys import KeyLabel
+from cryptfs.errors import LocalDisk
+from cryptfs.format.codec import encode
+from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Inline, Loc, Run, Span
+from cryptfs.format.names import segment_name
+from cryptfs.format.operation import Create, Op, Put
+from cryptfs.format.pack import PACK_SHARED
+from cryptfs.format.segment import PackRef, SegmentBody, build_segment, parse_segment
+from cryptfs.tree.coalesce import Coalesced, Pending, coalesce, finalise
+from cryptfs.tree.facts import anchored
+from cryptfs.tree.ids import st_of_k
+from cryptfs.vault.containers import OpenPack, Ref, Written
+from cryptfs.vault.journal import Sealed, SegmentConfirmed
+from cryptfs.vault.manifest import Snapshot, light_content, paged_content, plan_pages, seal_root
+from cryptfs.vault.pending import Batch
+from cryptfs.vault.records import locate
+
+if TYPE_CHECKING:
+    from cryptfs.vault.vault import Vault
+
+__all__ = ["Sealer"]
+
+log = logging.getLogger(__name__)
+
+_BODY2_TARGET: Final = 1 << 20
+"""Bytes of records that travel in the segment itself: a small save is one upload."""
+_DISK_WAIT: Final = 1.0
+"""Seconds between two tries to write a segment to a failing disk."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """One segment in the making."""
+
+    batch: Batch
+    coalesced: Coalesced
+    snapshots: dict[int, Snapshot] = field(default_factory=dict)  # index of the operation -> its file
+    body2: bytearray = field(default_factory=bytearray)
+    here: dict[tuple[int, int], int] = field(default_factory=dict)  # (local pack, offset) -> offset in body2
+
+
+class Sealer:
+    """Makes segments of one device's log; one task at a time, whoever asks."""
+
+    def __init__(self, vault: "Vault") -> None:
+        self._vault = vault
+        self._lock = trio.Lock()
+        self.segments = 0
+
+    async def seal(self) -> bool:
+        """Make and send one segment of the oldest pending operations; False if there was nothing to do.
+
+        Returns when the store has it. Raises LocalDisk(Full), NotAllowed while nothing may be sealed, Damaged or
+        StoreError if a manifest cannot be read. Store trouble while sending is waited out.
+        """
+        async with self._lock:
+            vault = self._vault
+            if vault.unconfirmed is not None:
+                await self._send(vault.unconfirmed)
+            vault.hand_over_pending()
+            if not vault.pending:
+                return False
+            work = self._begin()
+            try:
+                contents = await self._contents(work)
+                sealed, ops, ids = self._build(work, contents)
+            except BaseException:
+                for snap in work.snapshots.values():
+                    snap.file.map.abandon_sealing()
+                raise
+            await self._decide(sealed)
+            self._settle(work, sealed, ops, ids)
+            await self._send(sealed)
+            return True
+
+    # ---- before the signature -------------------------------------------------------------------------------------
+
+    def _begin(self) -> _Work:
+        """Fix what the segment says. No waiting: this is one moment in the life of the tree."""
+        vault = self._vault
+        batch = vault.pending.batch()
+        coalesced = coalesce([Pending(entry.k, entry.op) for entry in batch.entries])
+        work = _Work(batch, coalesced)
+        for at, (op, ks) in enumerate(coalesced.ops):
+            stub = op.content if isinstance(op, Create | Put) else None
+            if stub is None:
+                continue
+            st = st_of_k(ks[0]) if isinstance(op, Create) else vault.replica.st_of(op.i)
+            file = vault.files.get(st) if st is not None else None
+            if file is None:
+                raise RuntimeError("a pending content has no file")
+            work.snapshots[at] = Snapshot(
+                file, file.map.begin_sealing(), file.map.base, file.size, file.chunk_log2, stub.digest
+            )
+        return work
+
+    async def _contents(self, work: _Work) -> dict[int, Content]:
+        """Give every record of the batch a final place; returns the wire contents by index of the operation.
+
+        A little goes into body2 of the segment itself. More goes into packs, which the store confirms first. Manifest
+        pages outlive the segment and are named from outside it, so they and what they name always lie in packs.
+        """
+        bulk = sum(snap.record_len(i) for snap in work.snapshots.values() for i in self._unplaced(snap)) > _BODY2_TARGET
+        contents: dict[int, Content] = {}
+        if bulk:
+            await self._confirm_packs(work.snapshots.values())
+        # Files that may need pages come first: they may close the pack that small files would copy from.
+        for at, snap in sorted(work.snapshots.items(), key=lambda item: -item[1].count):
+            content = await self._light(work, snap, bulk=bulk)
+            contents[at] = content if content is not None else await self._paged(work, snap)
+        return contents
+
+    def _unplaced(self, snap: Snapshot) -> list[int]:
+        """Chunks whose record has no final place yet."""
+        return [index for index, ref in snap.layer.chunks.items() if not locate(ref)[0].id]
+
+    async def _confirm_packs(self, snapshots: Iterable[Snapshot]) -> None:
+        packs = {
+            container.num: container
+            for snap in snapshots
+            for index in self._unplaced(snap)
+            if isinstance(container := locate(snap.layer.chunks[index])[0], OpenPack)
+        }
+        async with trio.open_nursery() as nursery:
+            for _, pack in sorted(packs.items()):
+                nursery.start_soon(self._vault.packer.confirm, pack)
+
+    async def _light(self, work: _Work, snap: Snapshot, *, bulk: bool) -> Content | None:
+        """The content without new pages, its new records in body2 unless in packs; None if it gets too long."""
+        mark = len(work.body2)
+        here: dict[tuple[int, int], int] = {}
+        if not bulk:
+            for index in sorted(self._unplaced(snap)):
+                container, off = locate(snap.layer.chunks[index])
+                record = container.read(off, snap.record_len(index))
+                if record is None:
+                    raise LocalDisk("a record that was written here is gone")
+                here[container.num, off] = len(work.body2)
+                work.body2 += record
+        content = await light_content(snap, _placer(here))
+        if content is None:
+            del work.body2[mark:]
+        else:
+            work.here.update(here)
+        return content
+
+    async def _paged(self, work: _Work, snap: Snapshot) -> Content:
+        vault = self._vault
+        await self._confirm_packs([snap])
+        plan = await plan_pages(snap, _placer({}), vault.keyring)
+        await vault.packer.store_manifests(plan.records())
+        root = seal_root(snap, plan, vault.keyring)
+        if len(work.body2) + len(root.record) <= _BODY2_TARGET:
+            root.loc = Loc(WHERE_HERE, b"", len(work.body2))
+            work.body2 += root.record
+        else:
+            await vault.packer.store_manifests([root])
+        return paged_content(snap, root)
+
+    def _build(self, work: _Work, contents: dict[int, Content]) -> tuple[Sealed, list[Op], dict[int, int]]:
+        """Number, encode and sign. From the moment the journal has it this segment is what it is."""
+        vault = self._vault
+        stubs, ids = finalise(work.coalesced, vault.log_id, vault.next_n, vault.vault_id)
+        ops = [_with_content(op, contents[at]) if at in contents else op for at, op in enumerate(stubs)]
+        ks = vault.keyring.write_keyset
+        body = SegmentBody(
+            fmt=1, prev=vault.prev_digest, stamp=vault.stamp + 1, mheads=vault.mheads, vec=(),
+            wall_ms=vault.wall_ms(), rules=1, client=f"cryptfs {VERSION}", first_op=vault.next_n,
+            packs=self._new_packs(contents.values()), attest=(), ops=tuple(ops), ext=(),
+        )  # fmt: skip
+        data, digest = build_segment(
+            vault=vault.vault_id, ks=ks, log_id=vault.log_id, seq=vault.next_seq,
+            log_key=vault.keyring.key(KeyLabel.LOG, ks), body=body, sign_seed=vault.sign_seed, body2=bytes(work.body2),
+        )  # fmt: skip
+        name = segment_name(vault.log_id, vault.next_seq, digest)
+        return Sealed(vault.next_seq, name, data, work.batch.upto, tuple(ids.items())), ops, ids
+
+    def _new_packs(self, contents: Iterable[Content]) -> tuple[PackRef, ...]:
+        """Packs that no segment has named before, sorted by id."""
+        found: dict[bytes, PackRef] = {}
+        for content in contents:
+            for loc in _locs(content):
+                container = self._vault.container(loc)
+                if loc.where == WHERE_PACK and not container.named:
+                    found[loc.id] = PackRef(loc.id, container.size, PACK_SHARED)
+        return tuple(found[pack] for pack in sorted(found))
+
+    # ---- after the signature --------------------------------------------------------------------------------------
+
+    async def _decide(self, sealed: Sealed) -> None:
+        """Have the journal hold the segment for ever. A full or failing disk is waited out: there is no way back."""
+        journal = self._vault.journal
+        journal.append(sealed)
+        while True:
+            try:
+                await journal.commit()
+            except LocalDisk as err:
+                log.warning("a segment waits for the local disk: %s", err)
+                await trio.sleep(_DISK_WAIT)
+            else:
+                return
+
+    def _settle(self, work: _Work, sealed: Sealed, ops: list[Op], ids: dict[int, int]) -> None:
+        """The segment exists: replica, files and packs follow. No waiting."""
+        vault = self._vault
+        raw = parse_segment(sealed.data, vault.vault_id)
+        own = vault.keep_body2(raw.digest, bytes(raw.body2), sealed.name)
+        for (num, old), new in work.here.items():
+            source = vault.records.local.get(num)
+            if source is not None:
+                source.moved[old] = (own, new)
+        contents = {
+            vault.next_n + at: anchored(op.content, raw.digest)
+            for at, op in enumerate(ops)
+            if isinstance(op, Create | Put) and op.content is not None
+        }
+        vault.replica.mark_sealed(
+            vault.log_id, sealed.seq, raw.digest, vault.stamp + 1, vault.wall_ms(), sealed.upto_k, ids,
+            {n: encode(content) for n, content in contents.items()}, [st_of_k(k) for k in work.coalesced.vanished],
+        )  # fmt: skip
+        for at, snap in work.snapshots.items():
+            snap.file.rebase(contents[vault.next_n + at], snap.layer)
+        for content in contents.values():
+            for loc in _locs(content):
+                vault.container(loc).named = True
+        vault.pending.settled(sealed.upto_k)
+        vault.log_advanced(raw.digest, len(ops))
+        vault.unconfirmed = sealed
+        self._release_files(work)
+        self._drop_dead_packs()
+
+    def _release_files(self, work: _Work) -> None:
+        """Contents with nothing pending need not stay in memory."""
+        vault = self._vault
+        for entry in work.batch.entries:
+            if isinstance(entry.op, Put):
+                st = vault.replica.st_of(entry.op.i)
+                file = vault.files.get(st) if st is not None else None
+                if file is not None:
+                    file.pending -= 1
+                    vault.drop_if_idle(file)
+
+    def _drop_dead_packs(self) -> None:
+        for pack in list(self._vault.records.local.values()):
+            if not pack.id and pack.records and not any(self._lives(pack, written) for written in pack.records):
+                self._vault.packer.discard(pack)
+
+    def _lives(self, pack: OpenPack, written: Written) -> bool:
+        if written.ref.off in pack.moved:
+            return False
+        return written.holder.wants(written.chunk, written.ref)
+
+    async def _send(self, sealed: Sealed) -> None:
+        vault = self._vault
+        await vault.sender.put_until_confirmed(sealed.name, sealed.data)
+        vault.journal.append(SegmentConfirmed(sealed.seq))
+        vault.unconfirmed = None
+        self.segments += 1
+        vault.confirmed(sealed)
+
+
+def _placer(here: dict[tuple[int, int], int]) -> Callable[[Ref], Loc]:
+    def place(ref: Ref) -> Loc:
+        container, off = locate(ref)
+        if container.id:
+            return Loc(container.where, container.id, off)
+        return Loc(WHERE_HERE, b"", here[container.num, off])
+
+    return place
+
+
+def _with_content(op: Op, content: Content) -> Op:
+    if not isinstance(op, Create | Put):
+        raise TypeError("only create and put have a content")
+    return msgspec.structs.replace(op, content=content)
+
+
+def _locs(content: Content) -> Iterator[Loc]:
+    """Places named by the content itself; pages name others."""
+    if isinstance(content.body, Inline):
+        spans: Iterable[Span] = content.body.spans
+    else:
+        yield content.body.root.loc
+        spans = (patch.span for patch in content.body.patches)
+    for span in spans:
+        if isinstance(span, Run):
+            yield span.loc

@@ -1,0 +1,160 @@
+"""What waits for the store: packs first, then the segment that names them, each until confirmed.
+
+Stores are synchronous; every call runs in a worker thread under a limiter of its own. A store that is away, full or
+wants a login changes the state that `status` shows, and the sending goes on by itself when that is over.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import trio
+
+from cryptfs.errors import Auth, Denied, Exists, Fatal, NotFound, Quota, Retry, StoreError
+from cryptfs.faults import Faults
+from cryptfs.store.base import Abort, Call, Store
+
+__all__ = ["Sender", "StoreState"]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_FIRST_WAIT: Final = 0.5
+_LONGEST_WAIT: Final = 30.0
+"""Seconds between two tries."""
+_CALL_SECONDS: Final = 600.0
+"""Seconds one upload may take before it is tried anew."""
+_READ_SECONDS: Final = 25.0
+"""Seconds a read may take: below the deadline of the handler that waits for it."""
+
+
+class StoreState:
+    """How the store answered last, in words for `status`."""
+
+    def __init__(self) -> None:
+        self.state = "ok"
+        self.message = ""
+        self.advice = ""
+        self.full = False
+
+    def succeeded(self) -> None:
+        """The store took or gave something."""
+        if self.state != "ok":
+            log.info("the store answers again")
+        self.state, self.message, self.advice, self.full = "ok", "", "", False
+
+    def failed(self, err: StoreError) -> None:
+        """The store refused; logged when the reason changes, not at every try."""
+        state = _state_of(err)
+        if state != self.state:
+            log.warning("store: %s %s", err, err.advice)
+        self.state, self.message, self.advice = state, str(err), err.advice
+        self.full = isinstance(err, Quota)
+
+
+def _state_of(err: StoreError) -> str:
+    for kind, state in ((Quota, "full"), (Auth, "login needed"), (Denied, "denied"), (Retry, "unreachable")):
+        if isinstance(err, kind):
+            return state
+    return "failing"
+
+
+class Sender:
+    """Calls of one open vault to its store."""
+
+    def __init__(self, store: Store, faults: Faults) -> None:
+        self._store = store
+        self._faults = faults
+        self._abort = Abort()
+        self._writes = trio.CapacityLimiter(4)
+        self._reads = trio.CapacityLimiter(8)
+        self.state = StoreState()
+        self.nudge = trio.Event()
+        """Set to try again at once."""
+        self.puts = 0
+        self.gets = 0
+
+    def give_up(self) -> None:
+        """Make every call in flight return soon."""
+        self._abort.set()
+
+    def try_now(self) -> None:
+        """End the present wait between two tries."""
+        self.nudge.set()
+        self.nudge = trio.Event()
+
+    async def put_until_confirmed(self, key: str, data: bytes | Path) -> None:
+        """Store an object; returns when the store holds exactly these bytes, however long that takes.
+
+        Only cancellation ends it early. An object of that name with other bytes is somebody's junk on a name that is
+        made of our hash: it is reported as a failing store and tried again.
+        """
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                await self._write(key, data)
+            except StoreError as err:
+                self.state.failed(err)
+                pause = max(wait, err.after if isinstance(err, Retry) else 0.0)
+                if isinstance(err, Exists | Fatal | Auth | Denied):
+                    pause = max(pause, _LONGEST_WAIT)
+                with trio.move_on_after(pause):
+                    await self.nudge.wait()
+                wait = min(_LONGEST_WAIT, wait * 2)
+            else:
+                self.state.succeeded()
+                return
+
+    async def _write(self, key: str, data: bytes | Path) -> None:
+        call = Call.within(_CALL_SECONDS, self._abort)
+
+        def put() -> None:
+            self._faults.step("store.put")
+            if isinstance(data, Path):
+                self._store.put_file(key, data, call)
+            else:
+                self._store.put(key, data, call)
+            self._faults.step("store.put.done")
+
+        self.puts += 1
+        await trio.to_thread.run_sync(put, limiter=self._writes, abandon_on_cancel=True)
+
+    async def get(self, key: str, start: int = 0, length: int | None = None, seconds: float = _READ_SECONDS) -> bytes:
+        """Bytes of an object. Raises NotFound and the rest of the store family after one try."""
+        if self.state.state == "unreachable":
+            seconds = min(seconds, 3.0)
+        call = Call.within(seconds, self._abort) if math.isfinite(seconds) else Call(abort=self._abort)
+        self.gets += 1
+        return await self._read(lambda: self._store.get(key, call, start, length))
+
+    async def list(self, prefix: str, after: str = "") -> list[str]:
+        """Keys that start with `prefix` and follow `after`."""
+        call = Call.within(_CALL_SECONDS, self._abort)
+        return await self._read(lambda: [stat.key for stat in self._store.list(prefix, call, after)])
+
+    async def size(self, key: str) -> int | None:
+        """Size of an object in bytes, None if it is not there."""
+        call = Call.within(_READ_SECONDS, self._abort)
+        stat = await self._read(lambda: self._store.stat(key, call))
+        return stat.size if stat is not None else None
+
+    async def space(self) -> tuple[int, int] | None:
+        """(total, free) bytes of the store, None if it does not say."""
+        call = Call.within(_READ_SECONDS, self._abort)
+        space = await self._read(lambda: self._store.space(call))
+        return (space.total, space.free) if space is not None else None
+
+    async def _read(self, do: Callable[[], T]) -> T:
+        try:
+            result = await trio.to_thread.run_sync(do, limiter=self._reads, abandon_on_cancel=True)
+        except NotFound:
+            self.state.succeeded()
+            raise
+        except StoreError as err:
+            self.state.failed(err)
+            raise
+        if not self.state.full:  # a store that gives may still refuse to take
+            self.state.succeeded()
+        return result

@@ -1,0 +1,560 @@
+"""One open vault: accepts changes, keeps them, sends them, and answers for what is there.
+
+`opening.py` builds it; the parts it wires have a module each. All state is owned by the trio thread: `submit` and the
+queries are plain functions, so a handler that does not await sees and makes one consistent change (docs/developing.md,
+"What may happen between two awaits").
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from cryptfs.errors import CryptfsError, FsError, LocalDisk, LocalDiskFull, NotAllowed, Quota, StoreError
+from cryptfs.faults import Faults
+from cryptfs.format.content import Content, Inline, Loc
+from cryptfs.format.names import first_log_id
+from cryptfs.format.operation import Op, Put, Ver, provisional_op_id
+from cryptfs.format.pack import PackHint
+from cryptfs.group.keyring import Keyring
+from cryptfs.group.membership import Membership
+from cryptfs.tree.replica import Replica
+from cryptfs.vault.cache import Cache
+from cryptfs.vault.chunkmap import Delta, encode_delta
+from cryptfs.vault.containers import Container, OpenPack
+from cryptfs.vault.content import FileContent
+from cryptfs.vault.home import VaultHome
+from cryptfs.vault.journal import (
+    Base,
+    Entry,
+    Journal,
+    Names,
+    PackConfirmed,
+    PackOpened,
+    Record,
+    Sealed,
+    Submitted,
+)
+from cryptfs.vault.packer import Packer
+from cryptfs.vault.pending import PENDING_MAX, Pending
+from cryptfs.vault.records import Records
+from cryptfs.vault.sealer import Sealer
+from cryptfs.vault.upload import Sender
+
+__all__ = ["Parts", "Position", "Space", "Vault", "VaultOptions"]
+
+log = logging.getLogger(__name__)
+
+_COMMIT_EVERY: Final = 1.0
+_SEAL_IDLE: Final = 2.0
+_SEAL_LATEST: Final = 10.0
+"""Seconds: a change is journaled, sealed when nothing followed it, sealed in any case."""
+_HAND_OVER_AFTER: Final = 5_000_000_000
+"""ns that a change stays in memory alone while its file is open."""
+_TROUBLE_WAIT: Final = 5.0
+_RIDE_MAX: Final = 256 << 10
+"""Bytes of records that ride in the journal at one commit; more are flushed in their pack files."""
+_JOURNAL_MAX: Final = 8 << 20
+"""Bytes of journal after which it is compacted once its contents are sent."""
+_DIRTY_ALL_MAX: Final = 32 << 20
+"""Bytes of plaintext in memory, all files together."""
+_SPACE_EVERY: Final = 30.0
+_HOUSEKEEPING_EVERY: Final = 15
+
+
+@dataclass(frozen=True, slots=True)
+class VaultOptions:
+    """How a vault is opened. `cache_bytes` bounds confirmed packs, `spool_bytes` those that wait for the store."""
+
+    read_only: bool = False
+    cache_bytes: int = 10 << 30
+    spool_bytes: int = 50 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Bytes that store and local disk together still take."""
+
+    total: int
+    free: int
+
+
+@dataclass(slots=True)
+class Position:
+    """Where this device's log stands: `next_seq`, digest of the last segment, stamp L, number of operations so far."""
+
+    next_seq: int = 0
+    prev: bytes = bytes(32)
+    stamp: int = 0
+    next_n: int = 0
+
+
+@dataclass(slots=True)
+class Parts:
+    """What `opening.py` hands to a vault."""
+
+    home: VaultHome
+    membership: Membership
+    replica: Replica
+    journal: Journal
+    sender: Sender
+    cache: Cache
+    position: Position
+    options: VaultOptions
+    faults: Faults
+
+
+class Vault:
+    """See the module. Attributes without underscore are for the rooms above and for the parts of this room."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.name = parts.home.name
+        self.home = parts.home
+        self.membership = parts.membership
+        self.vault_id = parts.membership.vault
+        self.replica = parts.replica
+        self.journal = parts.journal
+        self.sender = parts.sender
+        self.cache = parts.cache
+        self.options = parts.options
+        self.faults = parts.faults
+        self.read_only = parts.options.read_only
+        self.files: dict[int, FileContent] = {}
+        self.pending = Pending()
+        self.next_k = 0
+        self.dirty_bytes = 0
+        self.unconfirmed: Sealed | None = None
+        self._position = parts.position
+        self._names: dict[int, int] = {}  # k -> n of operations that pending ones may still refer to
+        self._trouble = ""
+        self._disk_full = False
+        self._space: tuple[int, int] | None = None
+        self._changed = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self.records = Records(
+            self.vault_id, parts.home.packs_dir, key_set=lambda: self.keyring.write_keyset, announce=self._announce,
+            fetch=self.cache.fetch, pack_full=self.pack_full,
+        )  # fmt: skip
+        self.packer = Packer(
+            vault=self.vault_id, keyring=lambda: self.keyring, journal=self.journal, records=self.records,
+            sender=self.sender, namer=self, adopt=self.cache.adopt, cache_dir=parts.home.cached_packs_dir,
+            wall_ms=self.wall_ms, faults=parts.faults,
+        )  # fmt: skip
+        self.sealer = Sealer(self)
+        self.journal.before_write = self._ride_or_sync
+        self.journal.snapshot = self.snapshot
+
+    # ---- identity and position --------------------------------------------------------------------------------------
+
+    @property
+    def keyring(self) -> Keyring:
+        return self.membership.keyring
+
+    @property
+    def log_id(self) -> bytes:
+        """This device's log. Raises NotAllowed for a device that is not in the group."""
+        entry = self.membership.entry
+        if entry is None:
+            raise NotAllowed("This device is not a member of the vault.", "Ask an administrator to let it in.")
+        return first_log_id(entry.id)
+
+    @property
+    def sign_seed(self) -> bytes:
+        return self.membership.sign_seed
+
+    @property
+    def mheads(self) -> tuple[bytes, ...]:
+        return self.membership.frontier()
+
+    @property
+    def next_seq(self) -> int:
+        return self._position.next_seq
+
+    @property
+    def prev_digest(self) -> bytes:
+        return self._position.prev
+
+    @property
+    def stamp(self) -> int:
+        return self._position.stamp
+
+    @property
+    def next_n(self) -> int:
+        return self._position.next_n
+
+    def log_advanced(self, digest: bytes, ops: int) -> None:
+        """A segment with `ops` operations is now the last of the log."""
+        at = self._position
+        at.next_seq, at.prev, at.stamp, at.next_n = at.next_seq + 1, digest, at.stamp + 1, at.next_n + ops
+
+    def wall_ms(self) -> int:
+        """This machine's clock, for people."""
+        return time.time_ns() // 1_000_000
+
+    # ---- changes ----------------------------------------------------------------------------------------------------
+
+    def submit(self, op: Op) -> int:
+        """Accept an operation: number it, apply it, have it journaled within a second. Returns its local number.
+
+        Raises FsError(EROFS) on a read-only mount, LocalDiskFull when too much waits already.
+        """
+        return self._accept(op, b"")
+
+    def submit_put(self, content: FileContent, delta: Delta, base: Ver, mtime_ns: int) -> Ver:
+        """Accept new content of a file; for `FileContent`."""
+        stub = Content(delta.fid, delta.size, delta.chunk_log2, delta.digest, (), Inline(()))
+        op = Put(self.replica.ino_of(content.st), base, stub, mtime_ns)
+        return (provisional_op_id(self._accept(op, encode_delta(delta))),)
+
+    def _accept(self, op: Op, delta: bytes) -> int:
+        if self.read_only:
+            raise FsError(30)  # EROFS
+        if len(self.pending) >= PENDING_MAX * 4:
+            raise LocalDiskFull("Too many changes wait for the store.", "Wait until they are sent (`cryptfs status`).")
+        k = self.next_k
+        now_ns = time.time_ns()
+        self.replica.apply_local(op, k, now_ns)
+        self.next_k = k + 1
+        entry = Submitted(k, now_ns, op, delta)
+        self.journal.append(entry)
+        self.pending.add(entry)
+        if not self._changed.is_set():
+            self._changed.set()
+        return k
+
+    def check_space(self) -> None:
+        """Raise LocalDiskFull or Quota when nothing more can be accepted."""
+        if self._disk_full:
+            raise LocalDiskFull("The local disk is full.")
+        if self.sender.state.full:
+            raise Quota(self.sender.state.message, self.sender.state.advice)
+
+    async def commit(self) -> None:
+        """Return when everything submitted so far is durable on this machine. Raises LocalDisk, LocalDiskFull."""
+        try:
+            await self.journal.commit()
+        except LocalDiskFull:
+            self._disk_full = True
+            raise
+
+    async def sync(self, seconds: float | None = None) -> None:
+        """Return when everything written so far is confirmed by the store. Raises TooSlowError after `seconds`."""
+        with trio.fail_after(seconds if seconds is not None else float("inf")):
+            self.sender.try_now()
+            self.hand_over_all()
+            upto = self.next_k
+            await self.commit()
+            while True:
+                oldest = self.pending.oldest_k
+                if self.unconfirmed is None and (oldest is None or oldest >= upto):
+                    break
+                await self.sealer.seal()
+        self.replica.commit()
+
+    # ---- contents ---------------------------------------------------------------------------------------------------
+
+    def open_file(self, st: int) -> FileContent:
+        """The content of a file, shared by all who have it open; give it back with `release_file`."""
+        content = self.files.get(st)
+        if content is None:
+            node = self.replica.node(st)
+            if node is None:
+                raise FsError(2)  # ENOENT
+            content = self.files[st] = FileContent(self, st, node.size, node.mtime_ns)
+        content.opens += 1
+        return content
+
+    def file_for_replay(self, st: int) -> FileContent:
+        """The content of a file whose pending changes are taken from the journal again."""
+        content = self.files.get(st)
+        if content is None:
+            node = self.replica.node(st)
+            size, mtime_ns = (node.size, node.mtime_ns) if node is not None else (0, 0)
+            content = self.files[st] = FileContent(self, st, size, mtime_ns)
+        return content
+
+    def restore_names(self, names: dict[int, int]) -> None:
+        """Numbers that operations sealed before this start got."""
+        self._names.update(names)
+
+    def file_if_open(self, st: int) -> FileContent | None:
+        """The content of a file if somebody has it in memory."""
+        return self.files.get(st)
+
+    def release_file(self, content: FileContent) -> None:
+        """Counterpart of `open_file`. Dirty data are handed over; LocalDisk(Full) if that fails: they are kept."""
+        content.opens -= 1
+        if content.opens > 0:
+            return
+        if content.detached:
+            content.forget()
+        else:
+            content.hand_over_now()
+        self.drop_if_idle(content)
+
+    def drop_if_idle(self, content: FileContent) -> None:
+        """Forget a content nobody needs in memory."""
+        if content.opens <= 0 and content.pending <= 0 and (content.detached or not content.dirty):
+            pack = content.release_pack()
+            if pack is not None:
+                pack.finish_filling()
+            if self.files.get(content.st) is content:
+                del self.files[content.st]
+
+    def hand_over_pending(self) -> None:
+        """Before a seal: a file with something pending says all of it, so that no version is a mixture."""
+        for content in list(self.files.values()):
+            if content.pending > 0 and content.dirty:
+                content.hand_over_now()
+
+    def hand_over_all(self) -> None:
+        """Submit whatever is still only in memory. Raises LocalDisk, LocalDiskFull."""
+        for content in list(self.files.values()):
+            content.hand_over_now()
+
+    def sealed_content(self, st: int) -> bytes | None:
+        return self.replica.content_of(st)
+
+    def present_version(self, st: int) -> Ver:
+        node = self.replica.node(st)
+        return self.replica.extern_ver(node.cver) if node is not None else ()
+
+    def container(self, loc: Loc) -> Container:
+        return self.cache.container(loc)
+
+    def keep_body2(self, digest: bytes, data: bytes, name: str) -> Container:
+        """Keep the records that travel in our own segment `name`."""
+        self.cache.segments.learn(digest, name)
+        return self.cache.keep_body2(digest, data)
+
+    # ---- packs ------------------------------------------------------------------------------------------------------
+
+    def _announce(self, opened: PackOpened) -> None:
+        self.journal.append(opened)
+
+    def pack_full(self, pack: OpenPack) -> None:
+        """Close and send a pack in the background."""
+        pack.finish_filling()
+        if self._nursery is not None:
+            self._nursery.start_soon(self._confirm_quietly, pack)
+
+    async def _confirm_quietly(self, pack: OpenPack) -> None:
+        try:
+            await self.packer.confirm(pack)
+        except CryptfsError as err:
+            self._note_trouble(err)  # the sealer tries again when it needs the pack
+
+    def hint(self, file: FileContent, wall_ms: int) -> PackHint:
+        """What a file is called now, for the pack's index."""
+        return PackHint(file.fid, self.replica.ino_of(file.st), self.path_of(file.st), file.size, wall_ms)
+
+    def path_of(self, st: int) -> bytes:
+        """One path of a node from the root, without leading slash; what is known of it if it has no link."""
+        parts: list[bytes] = []
+        while st != 1 and len(parts) < 4096:
+            links = self.replica.links(st)
+            if not links:
+                break
+            parts.append(links[0].name)
+            st = links[0].parent
+        return b"/".join(reversed(parts))
+
+    def _ride_or_sync(self) -> Callable[[], list[Record]]:
+        """Decide how the records that the next journal frame refers to become durable; runs on the trio thread."""
+        packs = [pack for pack in self.records.local.values() if pack.undurable() > 0]
+        if sum(pack.undurable() for pack in packs) <= _RIDE_MAX:
+            marks = [(pack, pack.size) for pack in packs]
+            records = [record for pack in packs if (record := pack.riding_record()) is not None]
+
+            def ride() -> list[Record]:
+                for pack, size in marks:
+                    pack.mark_journaled(size)
+                return records
+
+            return ride
+        for pack in packs:
+            pack.flush()
+        targets = [(pack, pack.size) for pack in packs]
+
+        def sync() -> list[Record]:
+            for pack, size in targets:
+                self.faults.step("pack.sync")
+                pack.sync_file(size)
+                pack.mark_synced(size)
+            return []
+
+        return sync
+
+    def snapshot(self) -> list[Entry]:
+        """What a new journal must begin with."""
+        at = self._position
+        entries: list[Entry] = [
+            Base(
+                self.vault_id, self.log_id if self.membership.entry else bytes(16), self.next_k, at.next_seq, at.next_n,
+                at.prev, at.stamp, self.records.next_pack,
+            )
+        ]  # fmt: skip
+        if self._names and self.pending:
+            entries.append(Names(tuple(self._names.items())))
+        entries.extend(PackOpened(pack.num, pack.ks) for pack in self.records.local.values())
+        entries.extend(self.packer.closed.values())
+        entries.extend(PackConfirmed(num) for num in self.packer.closed if num not in self.records.local)
+        entries.extend(self.pending.entries())
+        if self.unconfirmed is not None:
+            entries.append(self.unconfirmed)
+        return entries
+
+    def confirmed(self, sealed: Sealed) -> None:
+        """The store has the segment: what only served to make it can go."""
+        self._names.update(sealed.ids)
+        if not self.pending:
+            self._names.clear()
+            self.packer.closed.clear()
+
+    # ---- tasks ------------------------------------------------------------------------------------------------------
+
+    async def run(self, nursery: trio.Nursery) -> None:
+        """Start the background tasks."""
+        self._nursery = nursery
+        nursery.start_soon(self._commit_regularly)
+        nursery.start_soon(self._watch_space)
+        if not self.read_only:
+            nursery.start_soon(self._seal_regularly)
+
+    async def _commit_regularly(self) -> None:
+        turn = 0
+        while True:
+            await trio.sleep(_COMMIT_EVERY)
+            turn += 1
+            try:
+                self._hand_over_old()
+                if self.journal.dirty:
+                    await self.journal.commit()
+                self.replica.commit()
+                if turn % _HOUSEKEEPING_EVERY == 0:
+                    self.cache.evict()
+                    if self.journal.size > _JOURNAL_MAX and self.unconfirmed is None and len(self.pending) < 100:
+                        await self.journal.compact()
+            except CryptfsError as err:
+                self._note_trouble(err)
+            else:
+                self._trouble = ""
+            self._look_at_disk()
+
+    def _hand_over_old(self) -> None:
+        horizon = time.time_ns() - _HAND_OVER_AFTER
+        for content in list(self.files.values()):
+            if content.dirty and (content.dirty_since < horizon or self.dirty_bytes > _DIRTY_ALL_MAX):
+                content.hand_over_now()
+
+    def _look_at_disk(self) -> None:
+        status = os.statvfs(self.home.data_dir)
+        free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
+        reserve = max(4 << 20, min(64 << 20, total // 50))
+        self._disk_full = free < reserve
+
+    async def _seal_regularly(self) -> None:
+        while True:
+            await self._wait_until_due()
+            try:
+                await self.sealer.seal()
+            except CryptfsError as err:
+                self._note_trouble(err)
+                await trio.sleep(_TROUBLE_WAIT)
+
+    async def _wait_until_due(self) -> None:
+        while True:
+            if not self.pending and self.unconfirmed is None:
+                self._changed = trio.Event()
+                await self._changed.wait()
+            now = time.time_ns()
+            idle = _SEAL_IDLE - (now - self.pending.newest_ns) / 1e9
+            latest = _SEAL_LATEST - (now - self.pending.oldest_ns) / 1e9
+            due = min(idle, latest)
+            if due <= 0 or self.unconfirmed is not None:
+                return
+            await trio.sleep(min(max(due, 0.05), _SEAL_IDLE))
+
+    async def _watch_space(self) -> None:
+        while True:
+            try:
+                self._space = await self.sender.space()
+            except StoreError as err:
+                log.debug("the store does not tell its space: %s", err)
+            await trio.sleep(_SPACE_EVERY)
+
+    def _note_trouble(self, err: CryptfsError) -> None:
+        if isinstance(err, LocalDiskFull):
+            self._disk_full = True
+        text = f"{err} {err.advice}"
+        if text != self._trouble:
+            log.warning("%s", text)
+        self._trouble = text
+
+    async def shut_down(self, seconds: float = 3.0) -> None:
+        """Hand everything over, make it durable, and send what goes quickly. Raises LocalDisk."""
+        try:
+            self.hand_over_all()
+        finally:
+            await self.commit()
+        if not self.read_only and self.sender.state.state == "ok":
+            with trio.move_on_after(seconds):
+                try:
+                    while await self.sealer.seal():
+                        pass
+                except (StoreError, NotAllowed) as err:
+                    log.info("left for later: %s", err)
+        self.sender.give_up()
+        try:
+            await self.journal.compact()
+        except LocalDisk as err:
+            log.warning("the journal could not be compacted: %s", err)
+        self.replica.commit()
+
+    # ---- answers ----------------------------------------------------------------------------------------------------
+
+    def space(self) -> Space:
+        """What a program may still write: the lesser of store and local disk."""
+        status = os.statvfs(self.home.data_dir)
+        local = Space(status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize)
+        store = Space(*self._space) if self._space else local
+        free = 0 if self.sender.state.full else min(local.free, store.free)
+        return Space(max(store.total, free), free)
+
+    def pending_bytes(self) -> int:
+        """Bytes of sealed records that the store does not have yet."""
+        waiting = sum(pack.size for pack in self.records.local.values())
+        return waiting + (len(self.unconfirmed.data) if self.unconfirmed is not None else 0)
+
+    def status(self) -> dict[str, object]:
+        """The state of this vault as JSON values."""
+        sender = self.sender
+        oldest = self.pending.oldest_ns
+        return {
+            "name": self.name,
+            "vault": self.vault_id.hex(),
+            "role": self.membership.role.name.lower() if self.membership.role is not None else "none",
+            "read_only": self.read_only,
+            "store": sender.state.state,
+            "store_message": sender.state.message,
+            "advice": sender.state.advice,
+            "trouble": self._trouble,
+            "pending_operations": len(self.pending),
+            "pending_bytes": self.pending_bytes(),
+            "dirty_bytes": self.dirty_bytes,
+            "oldest_unsent_seconds": max(0, time.time_ns() - oldest) // 1_000_000_000 if oldest else 0,
+            "segments_sent": self.sealer.segments,
+            "packs_sent": self.packer.sent_packs,
+            "bytes_sent": self.packer.sent_bytes,
+            "store_puts": sender.puts,
+            "store_gets": sender.gets,
+            "open_files": sum(1 for content in self.files.values() if content.opens > 0),
+            "nodes": self.replica.count_nodes(),
+            "cache_bytes": self.cache.used(),
+            "damaged": dict(self.cache.damaged),
+            "log": {"id": self.log_id.hex(), "next_segment": self.next_seq, "operations": self.next_n},
+        }
