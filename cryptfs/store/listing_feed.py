@@ -15,14 +15,15 @@ class ListingFeed:
     """Remembers the listings its last cursors stand for. Thread-safe.
 
     A cursor lives as long as this object and two calls: older ones, and those of another run, give everything there is.
-    Two, so that a caller whose work on the last answer failed may ask again with the cursor before.
+    Two, so that a caller whose work on the last answer failed may ask again with the cursor before. `run` tells this
+    object's cursors from those of all others; random if not given.
     """
 
     KEPT: Final = 2
 
-    def __init__(self, listing: Callable[[Call], Iterable[Stat]]) -> None:
+    def __init__(self, listing: Callable[[Call], Iterable[Stat]], run: str = "") -> None:
         self._listing = listing
-        self._run = os.urandom(8).hex()
+        self._run = run or os.urandom(8).hex()
         self._numbers = itertools.count(1)
         self._seen: dict[str, dict[str, Stat]] = {}
         self._lock = threading.Lock()

@@ -51,6 +51,7 @@ class SimWorld(MemoryStore):
         super().__init__()
         self.quota = quota
         self.owners: dict[str, str] | None = None  # key -> owner; a dictionary here makes deleting a right of the owner
+        self.visitors = 0  # how many stores were opened onto it
         self.graves: dict[str, bytes] = {}  # deleted or lost, kept for stale reads
 
     def lose(self, key: str) -> None:
@@ -124,7 +125,8 @@ class SimStore:
         self._rng = random.Random(seed)  # noqa: S311 - a simulation must repeat
         self._lags = _Lags()
         self._lock = threading.Lock()  # guards the counters, the random numbers and the lags
-        self._feed = ListingFeed(self._listing)
+        world.visitors += 1
+        self._feed = ListingFeed(self._listing, run=f"visitor {world.visitors}")
 
     @property
     def caps(self) -> frozenset[Cap]:
