@@ -157,6 +157,13 @@ def test_crl_by_an_authority_that_may_not_sign_any_is_not_used() -> None:
     assert reason(ca.issue(KEY), policy(ca.der, crl=CrlMode.BLOCK), ca.crl(1)) is Refusal.CRL_MISSING
 
 
+def test_crl_of_another_name_under_the_same_key_is_another_authoritys() -> None:
+    namesake = Authority("Second name", key=CA.key)
+    assert reason(CERT, BLOCK, namesake.crl(1)) is Refusal.CRL_MISSING
+    with pytest.raises(Damaged):
+        check_crl(namesake.crl(1), [CA.der])
+
+
 def test_crl_is_taken_in_only_if_a_listed_authority_signed_it() -> None:
     assert check_crl(CA.crl(12, 1000), [OTHER.der, CA.der]) == 12
     for data, listed in (

@@ -102,9 +102,19 @@ def test_empty_passphrase_is_refused_and_none_does_not_open(cheap_kdf: list[KdfP
     with pytest.raises(UsageError):
         encode(KEYS, b"")
     data = encode(KEYS, PASSPHRASE)
+    cheap_kdf.clear()
     for nothing in (None, b""):
         with pytest.raises(WrongPassphrase):
             decode(data, nothing)
+    assert cheap_kdf == []
+
+
+def test_file_of_another_version_is_damaged_and_not_a_wrong_passphrase(cheap_kdf: list[KdfParams]) -> None:
+    data = encode(KEYS, PASSPHRASE)
+    for changed in (b"CFSKEYS2" + data[8:], data[:20] + b"\0\0\0\2" + data[24:]):
+        for read in (is_protected, lambda data: decode(data, PASSPHRASE)):
+            with pytest.raises(Damaged):
+                read(changed)
 
 
 def test_downgrade_of_a_protected_file_to_an_unprotected_one_does_not_open(cheap_kdf: list[KdfParams]) -> None:
