@@ -1,7 +1,7 @@
 """What `stat` shows: one record, and the one way from a node to it."""
 
 import stat
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -16,7 +16,7 @@ from cryptfs.format.operation import (
     KIND_SYMLINK,
 )
 
-__all__ = ["KIND_OF", "TYPE_BITS", "Attributes", "Owner", "blocks_of", "present_bytes"]
+__all__ = ["KIND_OF", "TYPE_BITS", "Attributes", "Caller", "Owner", "blocks_of", "present_bytes"]
 
 TYPE_BITS: Final = {
     KIND_FILE: stat.S_IFREG,
@@ -46,6 +46,15 @@ class Attributes(NamedTuple):
     atime_ns: int
     mtime_ns: int
     ctime_ns: int
+
+
+class Caller(Protocol):
+    """Who makes the system call."""
+
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
 
 
 class Owner(NamedTuple):

@@ -64,11 +64,11 @@ def _step(work: Any, trap: Any) -> Generator[Any, Any, tuple[bool, Any]]:
     """Hand `trap` to trio and its answer to `work`: (True, result) or (False, next trap)."""
     try:
         answer = yield trap
-    except BaseException as err:  # noqa: BLE001  # whatever trio throws in belongs to `work`
-        resume, value = work.throw, err
-    else:
-        resume, value = work.send, answer
+    except BaseException:
+        # trio answers by sending, cancellation too; it throws only what ends the task, as for a foreign awaitable.
+        work.close()
+        raise
     try:
-        return False, resume(value)
+        return False, work.send(answer)
     except StopIteration as done:
         return True, done.value

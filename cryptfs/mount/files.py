@@ -8,10 +8,9 @@ from typing import Final, NamedTuple
 
 from cryptfs.errors import CryptfsError, FsError
 from cryptfs.format.operation import KIND_FILE, SET_MODE, SetAttr
-from cryptfs.mount.attributes import Attributes
+from cryptfs.mount.attributes import Attributes, Caller
 from cryptfs.mount.inodes import Inodes, OpenFile
 from cryptfs.mount.names import Names
-from cryptfs.mount.needs import CallerLike
 from cryptfs.mount.times import new_mtime
 
 __all__ = ["SIZE_MAX", "FileHandle", "Files", "Opened"]
@@ -62,7 +61,7 @@ class Files:
 
     # ---- opening and closing ---------------------------------------------------------------------------------------
 
-    def create(self, parent: int, name: bytes, mode: int, flags: int, caller: CallerLike) -> tuple[Opened, Attributes]:
+    def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Attributes]:
         """A new file, open. The handle may do what `flags` says whatever `mode` will forbid later.
 
         A name that appeared since the kernel looked is EEXIST: the kernel looks again and opens it.
@@ -80,7 +79,7 @@ class Files:
             raise FsError(EISDIR if stat.S_ISDIR(node.mode) else EINVAL)
         return self._opened(st, flags)
 
-    async def open_truncated(self, st: int, flags: int, caller: CallerLike) -> Opened:
+    async def open_truncated(self, st: int, flags: int, caller: Caller) -> Opened:
         """Open with O_TRUNC: truncates in one step with opening, and the file loses its privileges.
 
         The kernel sends no other call for either (docs/mount.md, "Traps", 2 and 3).
@@ -125,17 +124,18 @@ class Files:
 
     async def release(self, fh: int) -> None:
         """The last descriptor is gone. Data of a shared mapping may have come after every flush."""
-        handle = self._handles[fh]
+        handle = self.handle(fh)
         content = handle.opened.content
         try:
-            if content.dirty and not content.detached:
-                await content.hand_over()
+            try:
+                if content.dirty and not content.detached:
+                    await content.hand_over()
+            finally:
+                self._drop(fh)
         except CryptfsError as err:
             # Nobody hears this answer; the vault keeps the dirty content and tries again.
             self.failed_hand_overs += 1
             _log.error("inode %d could not be handed over at its last close: %s", handle.st, err)
-        finally:
-            self._drop(fh)
 
     def _drop(self, fh: int) -> None:
         handle = self._handles.pop(fh)

@@ -10,10 +10,10 @@ from cryptfs.mount.inodes import Inodes
 from cryptfs.mount.listing import Listings
 from cryptfs.mount.localxattrs import LocalXattrs, LocalXattrStore
 from cryptfs.mount.names import NAME_MAX, Names
-from cryptfs.mount.needs import VaultLike
 from cryptfs.mount.renaming import rename
 from cryptfs.mount.times import AtimeRule
 from cryptfs.mount.xattrs import Xattrs
+from cryptfs.vault.vault import Vault
 
 __all__ = ["FileSystem", "Rules", "Space"]
 
@@ -48,7 +48,7 @@ class FileSystem:
     What waits for content is `async` (files, setattr); everything else answers from the replica.
     """
 
-    def __init__(self, vault: VaultLike, rules: Rules, local: LocalXattrStore | None = None) -> None:
+    def __init__(self, vault: Vault, rules: Rules, local: LocalXattrStore | None = None) -> None:
         self.vault = vault
         self.inodes = Inodes(vault, owner=rules.owner, atime=rules.atime, nodiratime=rules.nodiratime)
         self.names = Names(self.inodes)

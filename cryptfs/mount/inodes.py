@@ -8,8 +8,10 @@ from typing import Final
 from cryptfs.errors import FsError
 from cryptfs.format.operation import KIND_DIR, KIND_FILE, KIND_SYMLINK
 from cryptfs.mount.attributes import TYPE_BITS, Attributes, Owner, blocks_of, present_bytes
-from cryptfs.mount.needs import ContentLike, NodeLike, VaultLike
 from cryptfs.mount.times import AtimeRule, Clock, atime_is_due
+from cryptfs.tree.replica import Node
+from cryptfs.vault.content import FileContent
+from cryptfs.vault.vault import Vault
 
 __all__ = ["ROOT", "Inodes", "OpenFile", "Orphan"]
 
@@ -49,7 +51,7 @@ class OpenFile:
 
     __slots__ = ("content", "handles")
 
-    def __init__(self, content: ContentLike) -> None:
+    def __init__(self, content: FileContent) -> None:
         self.content = content
         self.handles = 0
 
@@ -60,7 +62,7 @@ class Inodes:
     `lookups[st]` counts what the kernel was told and has not forgotten. An orphan stays while it is open or known.
     """
 
-    def __init__(self, vault: VaultLike, *, owner: Owner | None, atime: AtimeRule, nodiratime: bool) -> None:
+    def __init__(self, vault: Vault, *, owner: Owner | None, atime: AtimeRule, nodiratime: bool) -> None:
         self.vault = vault
         self.replica = vault.replica
         self.clock = Clock()
@@ -85,7 +87,7 @@ class Inodes:
             raise FsError(ESTALE)
         return self.shown(node)
 
-    def shown(self, node: NodeLike) -> Attributes:
+    def shown(self, node: Node) -> Attributes:
         """The one way from a node to what `stat` shows."""
         st, kind, size, mtime, ctime = node.st, node.kind, node.size, node.mtime_ns, node.ctime_ns
         uid, gid = node.uid, node.gid
@@ -126,7 +128,7 @@ class Inodes:
         times = orphan.atime_ns, orphan.mtime_ns, orphan.ctime_ns
         return Attributes(orphan.st, mode, 0, uid, gid, rdev, size, blocks, *times)
 
-    def _present_bytes(self, node: NodeLike) -> int:
+    def _present_bytes(self, node: Node) -> int:
         """Bytes of a closed file that are no holes."""
         known = self._present.get(node.st)
         if known is not None and known[0] == node.cver:
@@ -137,7 +139,7 @@ class Inodes:
             self._remember_present(node, present)
         return present
 
-    def _remember_present(self, node: NodeLike, present: int) -> None:
+    def _remember_present(self, node: Node, present: int) -> None:
         if len(self._present) >= _BLOCKS_REMEMBERED:
             self._present.clear()
         self._present[node.st] = (node.cver, present)
@@ -161,7 +163,7 @@ class Inodes:
                 if st in self.orphans and st not in self.opened:
                     del self.orphans[st]
 
-    def directory(self, st: int) -> NodeLike:
+    def directory(self, st: int) -> Node:
         """The live directory `st`. Raises ENOTDIR, or ENOENT, ESTALE if it is gone."""
         if st in self.orphans:
             raise FsError(ENOENT)
@@ -174,7 +176,7 @@ class Inodes:
 
     # ---- orphans ---------------------------------------------------------------------------------------------------
 
-    def bereave(self, node: NodeLike, now: int) -> None:
+    def bereave(self, node: Node, now: int) -> None:
         """The last name was just taken away; `node` as it was before.
 
         Whoever has it open keeps it; what is written from here on is nobody's but his, and never logged. The copy is
@@ -229,6 +231,11 @@ class Inodes:
             if node is not None:
                 self._remember_present(node, content.allocated())
         self.vault.release_file(content)
+
+    def changed_elsewhere(self, st: int) -> None:
+        """Another device changed `st`: pages and counted blocks are of an old version."""
+        self.kept.pop(st, None)
+        self._present.pop(st, None)
 
     # ---- times -----------------------------------------------------------------------------------------------------
 

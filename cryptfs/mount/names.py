@@ -10,9 +10,9 @@ from typing import Final
 
 from cryptfs.errors import FsError
 from cryptfs.format.operation import KIND_DIR, KIND_FILE, KIND_SYMLINK, Create, Link, Rmdir, Unlink
-from cryptfs.mount.attributes import KIND_OF, Attributes
+from cryptfs.mount.attributes import KIND_OF, Attributes, Caller
 from cryptfs.mount.inodes import ROOT, Inodes
-from cryptfs.mount.needs import CallerLike, EntryLike
+from cryptfs.tree.rows import Entry
 
 __all__ = ["NAME_MAX", "TARGET_MAX", "Names"]
 
@@ -79,29 +79,29 @@ class Names:
 
     # ---- making ----------------------------------------------------------------------------------------------------
 
-    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: CallerLike) -> Attributes:
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Attributes:
         """A file, FIFO, socket or device node. `mode` with type bits, already under the umask."""
         kind = KIND_OF.get(stat.S_IFMT(mode) or stat.S_IFREG)
         if kind is None or kind in (KIND_DIR, KIND_SYMLINK):
             raise FsError(EINVAL)
         return self._make(parent, name, kind, mode, caller, rdev=rdev)
 
-    def mkdir(self, parent: int, name: bytes, mode: int, caller: CallerLike) -> Attributes:
+    def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Attributes:
         """A directory."""
         return self._make(parent, name, KIND_DIR, mode, caller)
 
-    def create(self, parent: int, name: bytes, mode: int, caller: CallerLike) -> Attributes:
+    def create(self, parent: int, name: bytes, mode: int, caller: Caller) -> Attributes:
         """An empty regular file."""
         return self._make(parent, name, KIND_FILE, mode, caller)
 
-    def symlink(self, parent: int, name: bytes, target: bytes, caller: CallerLike) -> Attributes:
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Attributes:
         """A symbolic link; `target` is kept byte for byte."""
         if len(target) > TARGET_MAX:
             raise FsError(ENAMETOOLONG)
         return self._make(parent, name, KIND_SYMLINK, 0o777, caller, target=target)
 
     def _make(
-        self, parent: int, name: bytes, kind: int, mode: int, caller: CallerLike, *, rdev: int = 0, target: bytes = b""
+        self, parent: int, name: bytes, kind: int, mode: int, caller: Caller, *, rdev: int = 0, target: bytes = b""
     ) -> Attributes:
         inodes = self._inodes
         directory = inodes.directory(parent)
@@ -177,7 +177,7 @@ class Names:
         inodes.bereave(node, inodes.clock.now())
         self.changed(parent)
 
-    def entry(self, parent: int, name: bytes) -> EntryLike:
+    def entry(self, parent: int, name: bytes) -> Entry:
         """The entry of that name. Raises ENOENT, ENAMETOOLONG."""
         if len(name) > NAME_MAX:
             raise FsError(ENAMETOOLONG)

@@ -6,7 +6,8 @@ from cryptfs.errors import FsError
 from cryptfs.format.operation import KIND_DIR, RENAME_EXCHANGE, RENAME_NOREPLACE, Rename, Replaced
 from cryptfs.mount.inodes import Inodes
 from cryptfs.mount.names import NAME_MAX, Names
-from cryptfs.mount.needs import EntryLike, NodeLike
+from cryptfs.tree.replica import Node
+from cryptfs.tree.rows import Entry
 
 __all__ = ["rename"]
 
@@ -32,7 +33,7 @@ def rename(inodes: Inodes, names: Names, old: tuple[int, bytes], new: tuple[int,
     if target is not None and target.st == source.st:
         return
     replaced: Replaced | None = None
-    node: NodeLike | None = None
+    node: Node | None = None
     if target is not None:
         node = replica.node(target.st)
         if node is None:
@@ -51,13 +52,13 @@ def rename(inodes: Inodes, names: Names, old: tuple[int, bytes], new: tuple[int,
     names.changed(old[0], new[0])
 
 
-def _refuse_cycle(inodes: Inodes, entry: EntryLike, parent: int) -> None:
+def _refuse_cycle(inodes: Inodes, entry: Entry, parent: int) -> None:
     """No directory moves into itself or below."""
     if entry.kind == KIND_DIR and (entry.st == parent or inodes.replica.is_ancestor(entry.st, parent)):
         raise FsError(EINVAL)
 
 
-def _require_replaceable(inodes: Inodes, source: EntryLike, target: EntryLike) -> None:
+def _require_replaceable(inodes: Inodes, source: Entry, target: Entry) -> None:
     """A file replaces what is no directory, a directory an empty one."""
     if target.kind != KIND_DIR:
         if source.kind == KIND_DIR:
@@ -69,6 +70,6 @@ def _require_replaceable(inodes: Inodes, source: EntryLike, target: EntryLike) -
         raise FsError(ENOTEMPTY)
 
 
-def _replaced(inodes: Inodes, target: EntryLike, node: NodeLike) -> Replaced:
+def _replaced(inodes: Inodes, target: Entry, node: Node) -> Replaced:
     replica = inodes.replica
     return Replaced(replica.ino_of(target.st), replica.extern_ver(target.lver), replica.extern_ver(node.cver))

@@ -6,9 +6,9 @@ from typing import Final
 
 from cryptfs.errors import FsError
 from cryptfs.format.operation import DelXattr, SetXattr
+from cryptfs.mount.attributes import Caller
 from cryptfs.mount.inodes import Inodes
 from cryptfs.mount.localxattrs import LocalXattrs
-from cryptfs.mount.needs import CallerLike
 
 __all__ = ["Xattrs"]
 
@@ -54,7 +54,7 @@ class Xattrs:
             raise FsError(ENODATA)
         return value
 
-    def list(self, st: int, caller: CallerLike) -> list[bytes]:
+    def list(self, st: int, caller: Caller) -> list[bytes]:
         """Names of all that the caller may know of."""
         orphan = self._inodes.orphans.get(st)
         names = list(orphan.xattrs) if orphan is not None else list(self._replica.xattrs(st))

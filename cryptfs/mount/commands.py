@@ -1,0 +1,97 @@
+"""What the control socket offers: the commands of a running mount."""
+
+import time
+from collections.abc import Callable, Mapping
+from errno import ENOENT
+from pathlib import Path
+
+import trio
+
+from cryptfs.errors import FsError, UsageError
+from cryptfs.mount.control import Answer, Command, Say
+from cryptfs.mount.filesystem import FileSystem
+from cryptfs.mount.inodes import ROOT
+from cryptfs.mount.mountpoint import unmount
+
+__all__ = ["Commands"]
+
+_PROGRESS_SECONDS = 0.5
+
+
+class Commands:
+    """One mount's commands; `table` is for the control server.
+
+    `requests` counts what the kernel asked, `pid` is ours.
+    """
+
+    def __init__(self, fs: FileSystem, point: Path, pid: int, requests: Callable[[], Mapping[str, int]]) -> None:
+        self._fs = fs
+        self._vault = fs.vault
+        self._point = point
+        self._pid = pid
+        self._requests = requests
+        self._began = time.monotonic()
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "ping": self._ping,
+            "status": self._status,
+            "sync": self._sync,
+            "info": self._info,
+            "umount": self._umount,
+        }
+
+    async def _ping(self, _: Answer, __: Say) -> Answer:
+        return {"mountpoint": str(self._point), "pid": self._pid}
+
+    async def _status(self, _: Answer, __: Say) -> Answer:
+        mine: Answer = {
+            "mountpoint": str(self._point),
+            "pid": self._pid,
+            "uptime_seconds": int(time.monotonic() - self._began),
+            "requests": dict(self._requests()),
+            "failed_hand_overs": self._fs.files.failed_hand_overs,
+        }
+        return self._vault.status() | mine
+
+    async def _sync(self, _: Answer, say: Say) -> Answer:
+        async def progress() -> None:
+            while True:
+                await say({"progress": {"pending_bytes": self._pending_bytes()}})
+                await trio.sleep(_PROGRESS_SECONDS)
+
+        await self._fs.files.hand_over_all()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(progress)
+            await self._vault.sync()
+            nursery.cancel_scope.cancel()
+        return {"pending_bytes": self._pending_bytes()}
+
+    async def _info(self, request: Answer, _: Say) -> Answer:
+        path = request.get("path")
+        if not isinstance(path, str):
+            raise UsageError("`info` needs a path.")
+        return self._vault.info(self._walk(path.encode(errors="surrogateescape")))
+
+    async def _umount(self, request: Answer, _: Say) -> Answer:
+        """Hand over and unmount; the kernel may still ask us things while it does, hence the thread."""
+        await self._fs.files.hand_over_all()
+        await self._vault.commit()
+        lazy = bool(request.get("lazy"))
+        await trio.to_thread.run_sync(lambda: unmount(self._point, lazy=lazy))
+        return {"pending_bytes": self._pending_bytes()}
+
+    def _pending_bytes(self) -> object:
+        return self._vault.status().get("pending_bytes", 0)
+
+    def _walk(self, path: bytes) -> int:
+        st = ROOT
+        for name in path.split(b"/"):
+            if name in (b"", b"."):
+                continue
+            entry = self._vault.replica.lookup(st, name)
+            if entry is None:
+                raise FsError(ENOENT)
+            st = entry.st
+        return st
