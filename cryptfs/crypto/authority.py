@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -33,11 +34,11 @@ from cryptfs.errors import Damaged
 
 __all__ = ["CRL_MAX", "CrlMode", "OrgPolicy", "check_crl", "judge_org"]
 
-CRL_MAX = 4 << 20
+CRL_MAX: Final = 4 << 20
 """Bytes of DER that a revocation list may have."""
 
 
-_CA_KEYS = (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, MLDSA44PublicKey, MLDSA65PublicKey, MLDSA87PublicKey)
+_CA_KEYS: Final = (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, MLDSA44PublicKey, MLDSA65PublicKey, MLDSA87PublicKey)
 
 
 class CrlMode(Enum):

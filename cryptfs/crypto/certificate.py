@@ -28,6 +28,8 @@ __all__ = [
     "CERT_CURVES",
     "CERT_MAX",
     "GRACE",
+    "RSA_BITS",
+    "RSA_EXPONENT",
     "Judged",
     "Refusal",
     "Refused",
