@@ -30,6 +30,9 @@ Options for -o, which may also stand in NAME.toml, or in the environment as CRYP
   noxattr       no extended attributes, which makes writing faster
   fsync=remote  fsync(2) waits for the store
   cache_size=N  bytes of local cache (K, M, G, T)
+  nonempty      on a directory that is not empty, whose files are then hidden
+  real_owner    show owners as they are stored, not as you
+  log_level=L   error, warning, info, debug
   debug         log every request
 """
 

@@ -1,7 +1,8 @@
 """How a command gets at a vault: through the process that has it mounted, or by opening it itself."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from cryptfs.cli.control import Daemon
@@ -12,9 +13,16 @@ from cryptfs.errors import InUse
 from cryptfs.mount.filesystem import FileSystem, Rules
 from cryptfs.store import open_store
 from cryptfs.vault.home import VaultHome
-from cryptfs.vault.vault import Vault, open_vault
+from cryptfs.vault.opening import open_vault
+from cryptfs.vault.vault import Vault, VaultOptions
 
-__all__ = ["mount_point_of", "open_here", "open_tree"]
+__all__ = ["mount_point_of", "open_here", "open_tree", "vault_options"]
+
+
+def vault_options(options: Mapping[str, str]) -> VaultOptions:
+    """What of the options in force concerns the vault itself."""
+    limits = {"cache_bytes": int(options["cache_size"])} if "cache_size" in options else {}
+    return VaultOptions(read_only=options.get("ro") == "yes", **limits)
 
 
 @contextlib.asynccontextmanager
@@ -22,9 +30,9 @@ async def open_here(home: VaultHome, passphrase_file: Path | None, *, read_only:
     """The vault, open in this process. Raises InUse while it is mounted."""
     keys = unlock(home, passphrase_file)
     settings = home.read_settings()
-    options = gather_options([], settings=settings.options)
+    options = vault_options(gather_options([], settings=settings.options))
     if read_only:
-        options["ro"] = "yes"
+        options = replace(options, read_only=True)
     async with open_vault(home, keys, open_store(settings.store), options) as vault:
         yield vault
 

@@ -9,14 +9,14 @@ from cryptfs.errors import UsageError
 
 __all__ = ["gather_options", "parse_size", "split_options"]
 
-_FLAGS: Final = frozenset({"ro", "allow_other", "noxattr", "debug"})
+_FLAGS: Final = frozenset({"ro", "allow_other", "noxattr", "debug", "nonempty", "real_owner"})
 _VALUES: Final[Mapping[str, frozenset[str]]] = {
     "atime": frozenset({"noatime", "relatime", "strictatime", "nodiratime"}),
     "fsync": frozenset({"local", "remote"}),
     "loop": frozenset({"polling", "stock"}),
     "log_level": frozenset({"error", "warning", "info", "debug"}),
 }
-_SIZES: Final = frozenset({"cache_size", "spool_size"})
+_SIZES: Final = frozenset({"cache_size"})
 
 _SPELLED: Final[Mapping[str, tuple[str, str]]] = {
     "rw": ("ro", "no"),

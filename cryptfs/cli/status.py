@@ -77,6 +77,7 @@ def state_of(home: VaultHome) -> dict[str, Any]:
     except CryptfsError as err:
         return known | {"state": "no answer", "error": str(err)}
     answer.pop("ok")
+    answer["store_state"] = answer.pop("store", None)
     return known | {"mounted": True, "state": "mounted"} | answer | {"pid": daemon.pid}
 
 

@@ -1,0 +1,149 @@
+"""What `cryptfs fsck` checks: that the store has every object the tree names, and that objects are what they claim.
+
+Three passes: the signatures of all logs; for every file the packs and segments it names; and of a share of the packs,
+or all, the bytes themselves (the name of a pack is its SHA-256). A broken object is reported once, with the files it
+harms.
+"""
+
+import hashlib
+import os
+import random
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from cryptfs.cli.evidence import examine_logs
+from cryptfs.errors import HostileStore, NeedsUpdate, NotFound, StoreError
+from cryptfs.format.content import WHERE_BODY2, WHERE_PACK, Loc
+from cryptfs.format.names import PackName, RollupName, SegmentName, parse_name
+from cryptfs.format.operation import KIND_FILE
+from cryptfs.store import Call, Store
+from cryptfs.vault.vault import Vault
+
+__all__ = ["Problem", "Report", "check_vault"]
+
+_LIST_SECONDS = 600.0
+_GET_SECONDS = 300.0
+
+Seen = Callable[[int], None]
+"""Is told how many bytes more have been read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with `subject` (an object, or a file's path), and the paths it harms."""
+
+    subject: str
+    text: str
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Report:
+    """What was looked at, and what was wrong."""
+
+    segments: int = 0
+    files: int = 0
+    objects: int = 0
+    objects_read: int = 0
+    unsent: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+
+async def check_vault(vault: Vault, store: Store, percent: float, seen: Seen) -> Report:
+    """Check an open vault against `store`; reads `percent` of its packs to the last byte. Raises StoreError."""
+    report = Report()
+    await trio.to_thread.run_sync(_check_logs, vault, store, seen, report)
+    users = await _objects_in_use(vault, report)
+    there = await trio.to_thread.run_sync(_packs_and_segments, store)
+    for key in sorted(users.keys() - there):
+        report.problems.append(Problem(key, "is missing in the store", _paths(users, key)))
+    packs = sorted(key for key in users.keys() & there if isinstance(parse_name(key), PackName))
+    chosen = sorted(random.SystemRandom().sample(packs, round(len(packs) * percent / 100)))
+    for key in chosen:
+        await trio.to_thread.run_sync(_check_pack, store, key, _paths(users, key), seen, report)
+    return report
+
+
+def _check_logs(vault: Vault, store: Store, seen: Seen, report: Report) -> None:
+    for log_id, log in examine_logs(store, vault.membership, seen).items():
+        report.segments += len(log.digests)
+        owner = vault.membership.graph.log_owner(log_id)
+        who = vault.membership.name_of(owner.entry) if owner else f"log {log_id.hex()[:8]}"
+        report.problems += [Problem(f"log of {who}", text) for text in log.problems]
+
+
+async def _objects_in_use(vault: Vault, report: Report) -> dict[str, set[bytes]]:
+    """Keys of all objects that hold a present file, each with the paths it serves."""
+    users: dict[str, set[bytes]] = defaultdict(set)
+    for path, st in list(vault.replica.walk()):
+        node = vault.replica.node(st)
+        if node is None or node.kind != KIND_FILE:
+            continue
+        report.files += 1
+        try:
+            keys, unsent = await _objects_of(vault, st)
+        except (HostileStore, NeedsUpdate, NotFound) as err:
+            report.problems.append(Problem(os.fsdecode(path), str(err), (os.fsdecode(path),)))
+            continue
+        report.unsent += unsent
+        for key in keys:
+            users[key].add(path)
+    report.objects = len(users)
+    return users
+
+
+async def _objects_of(vault: Vault, st: int) -> tuple[set[str], bool]:
+    """Keys of the objects that hold one file, and whether a part of it is not sent yet. Raises as reading does."""
+    content = vault.open_file(st)
+    try:
+        base = content.map.base
+        while missing := base.missing_pages():
+            await content.load_page(base, missing[0])
+        chunks = -(-content.size >> content.chunk_log2)
+        places = [Loc(ref.container.where, ref.container.id, 0) for _index, ref in content.map.present(chunks)]
+        if base.manifest is not None and base.root is not None:
+            places += [base.manifest.loc, *(page.loc for page in base.root.pages if page is not None)]
+    finally:
+        vault.release_file(content)
+    keys = {_key_of(vault, place) for place in places}
+    return keys - {""}, "" in keys
+
+
+def _key_of(vault: Vault, place: Loc) -> str:
+    """The object at a place; empty for one that is only on this machine so far."""
+    if place.where == WHERE_PACK and place.id:
+        return f"p/{place.id.hex()}"
+    if place.where == WHERE_BODY2:
+        return vault.cache.segments.name(place.id) or f"l/?-{place.id.hex()}"
+    return ""
+
+
+def _packs_and_segments(store: Store) -> set[str]:
+    """Keys of all packs (as if they lay in one folder) and segments; a rollup stands for the segments in it."""
+    found = set()
+    for stat in store.list("", Call.within(_LIST_SECONDS)):
+        name = parse_name(stat.key)
+        if isinstance(name, PackName):
+            found.add(f"p/{name.id.hex()}")
+        elif isinstance(name, SegmentName | RollupName):
+            found.add(stat.key)
+    return found
+
+
+def _check_pack(store: Store, key: str, paths: tuple[str, ...], seen: Seen, report: Report) -> None:
+    try:
+        data = store.get(key, Call.within(_GET_SECONDS))
+    except StoreError as err:
+        report.problems.append(Problem(key, str(err), paths))
+        return
+    report.objects_read += 1
+    seen(len(data))
+    if hashlib.sha256(data).hexdigest() != key.removeprefix("p/"):
+        report.problems.append(Problem(key, "does not hold what its name promises", paths))
+
+
+def _paths(users: dict[str, set[bytes]], key: str) -> tuple[str, ...]:
+    return tuple(os.fsdecode(path) for path in sorted(users[key]))
