@@ -34,8 +34,10 @@ class Rollup:
 def build_rollup(vault: bytes, log_id: bytes, first: int, segments: Sequence[bytes]) -> bytes:
     """Put complete segment objects, ascending from number `first`, into one object.
 
-    Raises ValueError if one is not the segment it should be or the whole is too large.
+    Raises ValueError if there is none, one is not the segment it should be, or the whole is too large.
     """
+    if not segments:
+        raise ValueError("a rollup of nothing")
     for seq, data in enumerate(segments, first):
         raw = parse_segment(data, vault)
         if (raw.log_id, raw.seq) != (log_id, seq):
@@ -43,8 +45,8 @@ def build_rollup(vault: bytes, log_id: bytes, first: int, segments: Sequence[byt
     fixed = _FIXED.pack(log_id, first, first + len(segments) - 1)
     header = pack_header(ObjectClass.ROLLUP, vault, b"", len(segments), fixed)
     rollup = b"".join((header, *segments))
-    if not segments or len(rollup) > ROLLUP_MAX:
-        raise ValueError("a rollup of this size is not allowed")
+    if len(rollup) > ROLLUP_MAX:
+        raise ValueError("the rollup is too large")
     return rollup
 
 
