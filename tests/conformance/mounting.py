@@ -52,7 +52,9 @@ def fstype_of(path: Path) -> str:
     return best[1][1].removeprefix("fuse.")
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float, daemon: "subprocess.Popen[bytes] | None" = None) -> bool:
+def wait_until(
+    condition: Callable[[], bool], *, seconds: float, daemon: "subprocess.Popen[bytes] | None" = None
+) -> bool:
     """Poll until `condition` holds; False when the time is over or `daemon` has ended."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -197,7 +199,7 @@ class Vault:
         self.run("sync", NAME)
 
     def forget_local(self) -> None:
-        """Delete cache and replica (`cache/` of cryptfs/vault/home.py): the next mount rebuilds from the store alone."""
+        """Delete cache and replica (`cache/` of cryptfs/vault/home.py): then only the store is left."""
         cache = self.home / "cache"
         if not any(cache.rglob("*")):
             raise LoosedDaemon(f"no local state found under {cache}")

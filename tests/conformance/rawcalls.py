@@ -7,11 +7,25 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 __all__ = [
-    "AT_EMPTY_PATH", "EXCHANGE", "NOREPLACE", "WHITEOUT", "Dirent", "RawDir", "as_user", "fallocate", "fails_with",
-    "getxattr_into", "listxattr_into", "open_handle", "path_handle", "renameat2", "syncfs", "utimens",
+    "AT_EMPTY_PATH",
+    "EXCHANGE",
+    "NOREPLACE",
+    "WHITEOUT",
+    "Dirent",
+    "RawDir",
+    "as_user",
+    "fails_with",
+    "fallocate",
+    "getxattr_into",
+    "listxattr_into",
+    "open_handle",
+    "path_handle",
+    "renameat2",
+    "syncfs",
+    "utimens",
 ]  # fmt: skip
 
 NOREPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
@@ -125,7 +139,7 @@ class RawDir:
     def close(self) -> None:
         _libc.closedir(self._stream)
 
-    def __enter__(self) -> "RawDir":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -150,10 +164,13 @@ def as_user(uid: int, gid: int | None = None, groups: tuple[int, ...] = ()) -> I
 @contextlib.contextmanager
 def fails_with(*codes: int) -> Iterator[None]:
     """The block must fail with one of these errno values."""
+    names = "/".join(errno.errorcode[code] for code in codes)
+    failure = None
     try:
         yield
     except OSError as err:
-        names = "/".join(errno.errorcode[code] for code in codes)
-        assert err.errno in codes, f"expected {names}, got {errno.errorcode.get(err.errno or 0, err.errno)}"
-    else:
-        raise AssertionError(f"expected {'/'.join(errno.errorcode[code] for code in codes)}, but it succeeded")
+        failure = err
+    if failure is None:
+        raise AssertionError(f"expected {names}, but it succeeded")
+    if failure.errno not in codes:
+        raise AssertionError(f"expected {names}, got {errno.errorcode.get(failure.errno or 0)}") from failure

@@ -120,7 +120,13 @@ def _disguises(word: str) -> Iterator[tuple[str, bytes]]:
 
 def _inflated(data: bytes) -> Iterator[bytes]:
     """Every zlib or gzip stream that starts anywhere in `data`, decompressed as far as it goes (1 MiB at most)."""
-    for head, wbits in ((b"\x78\x01", 15), (b"\x78\x5e", 15), (b"\x78\x9c", 15), (b"\x78\xda", 15), (b"\x1f\x8b\x08", 31)):
+    for head, wbits in (
+        (b"\x78\x01", 15),
+        (b"\x78\x5e", 15),
+        (b"\x78\x9c", 15),
+        (b"\x78\xda", 15),
+        (b"\x1f\x8b\x08", 31),
+    ):
         at = data.find(head)
         while at >= 0:
             try:

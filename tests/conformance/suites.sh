@@ -133,7 +133,7 @@ big() { say "20,000 files"; "$python" "$here/big_tree.py" ${dir:+--on "$dir"} ||
 
 seeds() {
     say "200 seeds"
-    (cd "$root" && CRYPTFS_CONFORMANCE_DIR=$target CRYPTFS_RANDOM_SEEDS=100:300 "$python" -m pytest -q \
+    (cd "$root" && CRYPTFS_CONFORMANCE_DIR=$target CRYPTFS_CONFORMANCE_SEEDS=100:300 "$python" -m pytest -q \
         tests/conformance/test_random_tree.py tests/conformance/test_random_bytes.py) || bad seeds
 }
 

@@ -214,14 +214,14 @@ def test_times_move_with_entries_only(target: Path) -> None:
 
     assert moved(lambda: (folder / "g").write_bytes(b""))
     assert moved(lambda: (folder / "g").rename(folder / "h"))
-    assert moved(lambda: (folder / "h").unlink())
-    assert moved(lambda: (folder / "sub").mkdir())
-    assert moved(lambda: (folder / "sub").rmdir())
+    assert moved((folder / "h").unlink)
+    assert moved((folder / "sub").mkdir)
+    assert moved((folder / "sub").rmdir)
     assert moved(lambda: os.link(folder / "f", folder / "l"))
     assert moved(lambda: (folder / "s").symlink_to("x"))
     assert not moved(lambda: (folder / "f").write_bytes(b"other"))
     assert not moved(lambda: (folder / "f").chmod(0o600))
-    assert not moved(lambda: (folder / "f").read_bytes())
+    assert not moved((folder / "f").read_bytes)
 
 
 def test_deep_tree_and_its_removal(target: Path) -> None:

@@ -95,7 +95,7 @@ def test_names_are_raw_bytes_untouched(target: Path) -> None:
             assert file.read() == name
 
 
-@pytest.mark.parametrize("code", [*range(1, 0x2F), *range(0x30, 0x100)][::9] + [0x01, 0x2E, 0x5C, 0x7F, 0x80, 0xFF])
+@pytest.mark.parametrize("code", [*[*range(1, 47), *range(48, 256)][::9], 1, 46, 92, 127, 128, 255])
 def test_every_byte_value_in_a_name(target: Path, code: int) -> None:
     name = os.fsencode(target) + b"/a" + bytes([code]) + b"z"
     os.mkdir(name)

@@ -205,7 +205,8 @@ def test_o_direct_any_offset_and_size(target: Path, size: int) -> None:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT)
     except OSError as err:
-        assert err.errno == errno.EINVAL
+        if err.errno != errno.EINVAL:
+            raise
         pytest.skip("no O_DIRECT here")
     buffer = mmap.mmap(-1, size)
     buffer.write(os.urandom(size))

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,13 @@ from treemaker import grow
 
 SEED = 77
 FILES = 400
-PLANTS = ["Rumpelstilzchen-Kontoauszug", "Steuererklaerung-XVII", "GeheimerOrdner-Wolpertinger", "sqlite-Murmeltier-Saldo", "git-Siebenschlaefer-Diff"]
+PLANTS = [
+    "Rumpelstilzchen-Kontoauszug",
+    "Steuererklaerung-XVII",
+    "GeheimerOrdner-Wolpertinger",
+    "sqlite-Murmeltier-Saldo",
+    "git-Siebenschlaefer-Diff",
+]
 TOOLS = ["cp", "diff", "tar", "rsync", "git", "gcc", "make"]
 
 
@@ -42,11 +47,11 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def work(place) -> Iterator[Path]:
+def work(place) -> Path:
     """Where the module's programs leave their work for the last tests."""
     path = place.root / "work"
     path.mkdir()
-    yield path
+    return path
 
 
 def run(*command: str | Path, cwd: Path | None = None, okay: tuple[int, ...] = (0,)) -> str:
@@ -81,7 +86,17 @@ def test_tar_extract_then_compare(origin: Path, work: Path, tmp_path: Path, targ
     run("tar", "--warning=no-timestamp", "--xattrs", "-xpf", archive, "-C", work / "untarred")
     run("tar", "--warning=no-timestamp", "-df", archive, "-C", work / "untarred")
     assert differences(snapshot(origin), snapshot(work / "untarred")) == []
-    run("tar", "--warning=no-timestamp", "--xattrs", "--format=posix", "-cf", tmp_path / "again.tar", "-C", work / "untarred", ".")
+    run(
+        "tar",
+        "--warning=no-timestamp",
+        "--xattrs",
+        "--format=posix",
+        "-cf",
+        tmp_path / "again.tar",
+        "-C",
+        work / "untarred",
+        ".",
+    )
     run("tar", "--warning=no-timestamp", "-df", tmp_path / "again.tar", "-C", origin)
 
 
@@ -189,9 +204,18 @@ def test_c_project_with_make(work: Path, target: Path) -> None:
         (project / f"src/{name}.c").write_text(f"int {name}(void) {{ return 1; }}\n")
     calls = " + ".join(f"{name}()" for name in names)
     heads = "".join(f"int {name}(void);\n" for name in names)
-    (project / "src/main.c").write_text(f"#include <stdio.h>\n{heads}int main(void) {{ printf(\"%d\\n\", {calls}); return 0; }}\n")
+    (project / "src/main.c").write_text(
+        f'#include <stdio.h>\n{heads}int main(void) {{ printf("%d\\n", {calls}); return 0; }}\n'
+    )
     objects = " ".join(f"src/{name}.o" for name in [*names, "main"])
-    (project / "Makefile").write_text(f"all: prog\nprog: lib.a src/main.o\n\t$(CC) -o $@ src/main.o lib.a\nlib.a: {objects}\n\tar rcs $@ {objects}\n.c.o:\n\t$(CC) -c -o $@ $<\n.SUFFIXES: .c .o\n")
+    rules = [
+        "all: prog",
+        "prog: lib.a src/main.o\n\t$(CC) -o $@ src/main.o lib.a",
+        f"lib.a: {objects}\n\tar rcs $@ {objects}",
+        ".c.o:\n\t$(CC) -c -o $@ $<",
+        ".SUFFIXES: .c .o",
+    ]
+    (project / "Makefile").write_text("\n".join(rules) + "\n")
     run("make", "-j2", cwd=project)
     assert run(project / "prog") == "6\n"
     assert "up to date" in run("make", cwd=project) or "Nothing to be done" in run("make", cwd=project)
@@ -327,7 +351,7 @@ def test_editor_saves(work: Path, target: Path, save) -> None:
 
 def test_shell_log_and_sort_pipeline(work: Path, target: Path) -> None:
     script = (
-        "set -e; for i in $(seq 300); do echo \"line $i\" >> log; done; sort -r log > sorted; "
+        'set -e; for i in $(seq 300); do echo "line $i" >> log; done; sort -r log > sorted; '
         "sed -i 's/line/LINE/' sorted; cp sorted copy; mv copy moved; ln -s moved link; "
         "wc -l < link; find . -type f | xargs cat | grep -c LINE; mkdir -p a/b/c; touch -d 2001-02-03 a/b/c/f; "
         "split -l 100 log part; cat part* | cmp - log; dd if=log of=dd bs=7 conv=fsync status=none; cmp log dd; "

@@ -78,7 +78,11 @@ def test_bad_path(top: Path, name: str, path: str, code: int) -> None:
     call = ON_EXISTING[name][0] if name in ON_EXISTING else MAKING[name]
     before = listing(top)
     whole = f"{top}/{path}" if path else ""
-    more = {errno.ENOTDIR: (errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.EINVAL)}.get(code, ()) if path == "file/" else ()
+    more = (
+        {errno.ENOTDIR: (errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.EINVAL)}.get(code, ())
+        if path == "file/"
+        else ()
+    )
     with fails_with(code, *more):
         call(whole, top)
     assert listing(top) == before

@@ -120,8 +120,8 @@ def test_sticky_directory_protects_what_others_own(target: Path) -> None:
         (folder / "herdir").mkdir()
     with as_user(BOB):
         for call in (
-            lambda: (folder / "hers").unlink(),
-            lambda: (folder / "herdir").rmdir(),
+            (folder / "hers").unlink,
+            (folder / "herdir").rmdir,
             lambda: (folder / "hers").rename(folder / "mine"),
         ):
             with fails_with(errno.EPERM, errno.EACCES):
@@ -163,9 +163,9 @@ def test_directory_permission_bits(target: Path, mode: int) -> None:
         for allowed, call in (
             (may_list, lambda: os.listdir(folder)),
             (may_search, lambda: os.stat(folder / "f")),
-            (may_write, lambda: (folder / "new").mkdir()),
+            (may_write, (folder / "new").mkdir),
             (may_write, lambda: (folder / "f").rename(folder / "g")),
-            (may_write, lambda: (folder / "old").unlink()),
+            (may_write, (folder / "old").unlink),
         ):
             if allowed:
                 call()

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 from rawcalls import as_user, fails_with
 
-DEVICES = [(stat.S_IFCHR, 1, 3), (stat.S_IFCHR, 0, 0), (stat.S_IFBLK, 7, 0), (stat.S_IFCHR, 4095, 1_048_575), (stat.S_IFBLK, 259, 70_000)]
+DEVICES = [
+    (stat.S_IFCHR, 1, 3),
+    (stat.S_IFCHR, 0, 0),
+    (stat.S_IFBLK, 7, 0),
+    (stat.S_IFCHR, 4095, 1_048_575),
+    (stat.S_IFBLK, 259, 70_000),
+]
 
 
 def test_fifo_carries_bytes_between_processes(target: Path) -> None:
@@ -79,9 +85,8 @@ def test_bound_socket_is_a_socket_and_refuses_after_close(target: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("s")
         assert stat.S_ISSOCK(os.stat("s").st_mode)
-        with socket.socket(socket.AF_UNIX) as second:
-            with fails_with(errno.EADDRINUSE):
-                second.bind("s")
+        with socket.socket(socket.AF_UNIX) as second, fails_with(errno.EADDRINUSE):
+            second.bind("s")
     with socket.socket(socket.AF_UNIX) as client, fails_with(errno.ECONNREFUSED):
         client.connect("s")
     with fails_with(errno.ENXIO):

@@ -1,4 +1,4 @@
-"""Files without a name that are still open: every call by descriptor works until the last close, nothing is left over."""
+"""Files without a name that are still open: every call by descriptor works until the last close."""
 
 import ctypes
 import fcntl
@@ -134,7 +134,7 @@ def test_reopened_through_proc(gone: int) -> None:
 
 
 def test_linked_back_from_nothing_is_refused_or_right(gone: int, target: Path) -> None:
-    """Linux refuses to link an inode whose count is 0 (ENOENT); a file system that allows it must bring back all bytes."""
+    """Linux refuses to link an inode whose count is 0 (ENOENT); whoever allows it brings back all bytes."""
     try:
         os.link(f"/proc/self/fd/{gone}", target / "back", follow_symlinks=True)
     except OSError:

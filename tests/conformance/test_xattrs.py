@@ -28,7 +28,15 @@ def test_values_are_raw_bytes(path: Path, value: bytes) -> None:
 
 
 def test_names_are_raw_bytes_and_long(path: Path) -> None:
-    names = [b"user.\xff\xfe", "user.schlüssel".encode(), b"user. ", b"user.a.b.c", b"user." + b"x" * 250, b"user.X", b"user.x"]
+    names = [
+        b"user.\xff\xfe",
+        "user.schlüssel".encode(),
+        b"user. ",
+        b"user.a.b.c",
+        b"user." + b"x" * 250,
+        b"user.X",
+        b"user.x",
+    ]
     for number, name in enumerate(names):
         os.setxattr(path, name, b"%d" % number)
     assert sorted(os.fsencode(name) for name in os.listxattr(path)) == sorted(names)
@@ -189,7 +197,8 @@ def test_acl_is_enforced_or_refused(path: Path) -> None:
     try:
         os.setxattr(path, "system.posix_acl_access", acl)
     except OSError as err:
-        assert err.errno == errno.EOPNOTSUPP, err
+        if err.errno != errno.EOPNOTSUPP:
+            raise
         assert os.listxattr(path) == []
         return
     assert path.stat().st_mode & 0o777 == 0o640

@@ -6,7 +6,24 @@ from pathlib import Path
 
 __all__ = ["grow"]
 
-_WORDS = "alpha beta gamma delta Übung naïve 目录 report draft final v2 IMG_ src lib test notes".split()
+_WORDS = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "Übung",
+    "naïve",
+    "目录",
+    "report",
+    "draft",
+    "final",
+    "v2",
+    "IMG_",
+    "src",
+    "lib",
+    "test",
+    "notes",
+]
 LONG = 220  # leaves room for a number or a planted word
 _ENDINGS = ["", ".txt", ".py", ".jpg", ".tar.gz", ".odt~", " (1)", ".c"]
 

@@ -1,0 +1,240 @@
+"""SIGKILL at every numbered step of the real daemon, a new start, and the acknowledged state is there (M4).
+
+By default the first and the last occurrence of every step's name is tried, and some in between; with
+CRYPTFS_TEST_EVERY_STEP=1 every step of the workload (an hour).
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from acknowledged import Play
+from mounting import NAME, Mount, watchdog
+
+SEED = 5
+CALLS = 70
+SYNC_AT = (30, 55)
+EVERY = bool(os.environ.get("CRYPTFS_TEST_EVERY_STEP"))
+HANG = 60.0
+
+pytestmark = pytest.mark.slow
+
+
+class Theatre:
+    """One prepared vault, brought back to its first state before every run."""
+
+    def __init__(self, stage) -> None:
+        self.stage, self.vault = stage, stage.vault
+        self.saved = stage.vault.base / "saved"
+        for part in ("home", "store"):
+            shutil.copytree(stage.vault.base / part, self.saved / part, symlinks=True)
+
+    def reset(self) -> None:
+        for part in ("home", "store"):
+            shutil.rmtree(self.vault.base / part)
+            shutil.copytree(self.saved / part, self.vault.base / part, symlinks=True)
+
+    def play(self, mount: Mount, seed: int = SEED) -> Play:
+        """Run the workload until its end or the daemon's."""
+        model = Path(tempfile.mkdtemp(prefix="model-", dir=self.vault.base))
+        top = self.vault.point / "top"
+        top.mkdir(exist_ok=True)
+        play = Play(top, model, seed)
+        with watchdog(mount, HANG):
+            for number in range(CALLS):
+                if not play.step():
+                    break
+                if number in SYNC_AT and not self.sync(play):
+                    break
+            play.end()
+        return play
+
+    def sync(self, play: Play) -> bool:
+        """`cryptfs sync` promises all that is not dirty in open files; here those are handed over as well."""
+        done = self.vault.run("sync", NAME, check=False, seconds=HANG)
+        if done.returncode == 0:
+            play.acknowledge(None)
+        return done.returncode == 0
+
+    def judge(self, play: Play) -> None:
+        """Remount without faults and judge; then once more from the store alone."""
+        mount = self.stage.mount()
+        with watchdog(mount, HANG):
+            if (self.vault.point / "top").exists() or play.acknowledged:
+                play.judge(self.vault.point / "top")
+                (self.vault.point / "writable again").write_bytes(b"yes")
+            self.vault.sync()
+            mount.stop()
+            self.vault.forget_local()
+            mount = self.stage.mount()
+            if (self.vault.point / "top").exists() or play.acknowledged:
+                play.judge(self.vault.point / "top")
+            mount.stop()
+        play.release()
+
+
+@pytest.fixture
+def theatre(stage) -> Theatre:
+    return Theatre(stage)
+
+
+def chosen(trace: list[str]) -> list[int]:
+    """Which steps to die at: all, or for each name the first, the last and one between."""
+    if EVERY:
+        return list(range(1, len(trace) + 1))
+    picks: set[int] = set()
+    for name in sorted(set(trace)):
+        at = [number + 1 for number, other in enumerate(trace) if other == name]
+        picks |= {at[0], at[len(at) // 2], at[-1]} if len(at) > 3 else {at[0], at[-1]}
+    return sorted(picks)
+
+
+@pytest.mark.timeout(3600 if EVERY else 900)
+def test_kill_at_every_step(theatre: Theatre) -> None:
+    trace_file = theatre.vault.base / "trace"
+    mount = theatre.stage.mount(trace=trace_file)
+    play = theatre.play(mount)
+    mount.stop()
+    theatre.judge(play)
+    trace = trace_file.read_text().split()
+    assert len(set(trace)) >= 5, f"only {set(trace)}: the fault points are gone"
+    reached = 0
+    for number in chosen(trace):
+        theatre.reset()
+        mount = theatre.stage.mount(at=number, must=False)
+        if not mount.alive():
+            play = None  # died while mounting: nothing was promised
+        else:
+            play = theatre.play(mount)
+            if mount.alive():
+                theatre.vault.run("sync", NAME, check=False, seconds=HANG)
+        mount.leave_dead()
+        reached += "dies at step" in mount.said()
+        try:
+            if play is None:
+                theatre.stage.mount().stop()
+            else:
+                theatre.judge(play)
+        except (AssertionError, OSError) as err:
+            where = mount.said().split("dies at step")[-1].strip()
+            raise AssertionError(f"seed {SEED}, killed at step {number} ({where[:80]}): {err}") from err
+    assert reached > len(set(trace)) // 2, "most steps were not reached again: the workload is not the same twice"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("second", [1, 2, 4, 8])
+def test_kill_in_the_recovery_too(theatre: Theatre, second: int) -> None:
+    mount = theatre.stage.mount()
+    play = theatre.play(mount)
+    mount.leave_dead()
+    for number in (second, second + 1):
+        again = theatre.stage.mount(at=number, must=False)
+        if again.alive():
+            os.sync()
+        again.leave_dead()
+    theatre.judge(play)
+
+
+@pytest.mark.timeout(300)
+def test_kill_between_calls_many_times_on_one_vault(theatre: Theatre) -> None:
+    """Generations of journals: each life adds to what the lives before it left."""
+    plays: list[tuple[Path, Play]] = []
+    for life in range(4):
+        mount = theatre.stage.mount()
+        with watchdog(mount, HANG):
+            for top, play in plays:
+                play.judge(top)
+            top = theatre.vault.point / f"life{life}"
+            top.mkdir()
+            model = theatre.vault.base / f"model{life}"
+            model.mkdir()
+            play = Play(top, model, seed=100 + life)
+            for _ in range(40):
+                assert play.step()
+            fd = os.open(top, os.O_RDONLY)
+            os.fsync(fd)
+            play.acknowledge(fd)
+            os.close(fd)
+            play.end()
+            plays.append((top, play))
+        mount.leave_dead()
+    mount = theatre.stage.mount()
+    for top, play in plays:
+        play.judge(top)
+        play.release()
+    mount.stop()
+
+
+def test_kill_with_big_dirty_files(stage) -> None:
+    """Megabytes that were never synced may be lost; those that were may not, and nothing is mixed."""
+    mount = stage.mount()
+    size = 3 << 20
+    (stage.point / "synced").write_bytes(b"A" * size)
+    fd = os.open(stage.point / "synced", os.O_RDWR)
+    os.fsync(fd)
+    other = os.open(stage.point / "loose", os.O_RDWR | os.O_CREAT)
+    for number in range(100):
+        os.pwrite(other, b"%c" % (48 + number % 10) * 65_536, number * 65_536)
+    os.pwrite(fd, b"B" * 65_536, 0)
+    mount.leave_dead()
+    for handle in (fd, other):
+        with contextlib.suppress(OSError):
+            os.close(handle)
+    mount = stage.mount()
+    data = (stage.point / "synced").read_bytes()
+    assert data in (b"A" * size, b"B" * 65_536 + b"A" * (size - 65_536))
+    loose = stage.point / "loose"
+    if loose.exists():
+        data = loose.read_bytes()
+        for at in range(0, len(data), 65_536):
+            assert data[at : at + 65_536] == b"%c" % (48 + at // 65_536 % 10) * 65_536
+    mount.stop()
+
+
+def acknowledge_numbers(path: Path, stop: Callable[[], bool]) -> list[int]:
+    """Append numbers, each followed by fsync, until the daemon is gone; returns those whose fsync came back."""
+    safe: list[int] = []
+    number = 0
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        while not stop():
+            os.write(fd, b"%d\n" % number)
+            os.fsync(fd)
+            safe.append(number)
+            number += 1
+    except OSError:
+        pass
+    return safe
+
+
+@pytest.mark.parametrize("run", [0, 1, 2])
+def test_every_number_whose_fsync_came_back_is_there_once(stage, run: int) -> None:
+    """M6: several writers, and a kill at a moment nobody chose."""
+    mount = stage.mount()
+    noted: dict[int, list[int]] = {}
+
+    def writer(who: int) -> None:
+        noted[who] = acknowledge_numbers(stage.point / f"log{who}", lambda: False)
+
+    threads = [threading.Thread(target=writer, args=(who,)) for who in range(3)]
+    for thread in threads:
+        thread.start()
+    threads[0].join(1.0 + 0.37 * run)
+    mount.leave_dead()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive(), "a call hangs although the daemon is dead"
+    mount = stage.mount()
+    for who, numbers in noted.items():
+        assert numbers, "no fsync came back at all"
+        found = (stage.point / f"log{who}").read_text().split("\n")
+        assert found[-1] == ""
+        assert [int(line) for line in found[:-1]] == list(range(len(found) - 1)), "lost in the middle, or twice"
+        assert len(found) - 1 >= len(numbers), f"{len(numbers)} acknowledged, {len(found) - 1} there"
+    stage.vault.sync()
+    mount.stop()
