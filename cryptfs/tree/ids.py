@@ -44,7 +44,8 @@ class Ids:
     """Translates names. Owned by the replica; the caches only hold what the tables say."""
 
     def __init__(self, db: apsw.Connection, vault: bytes) -> None:
-        self._run: Callable[..., Any] = db.cursor().execute
+        self._cursor = db.cursor()
+        self._run: Callable[..., Any] = self._cursor.execute
         self._vault = vault
         self.root_ino = root_inode(vault)
         self.lost_ino = lost_inode(vault)
@@ -133,9 +134,10 @@ class Ids:
 
     def learn_own(self, log: bytes, numbers: Mapping[int, int]) -> None:
         """Record the numbers that local operations got in the log `log`: k -> n."""
-        for k, n in numbers.items():
-            self._run("INSERT OR REPLACE INTO own VALUES(?, ?, ?)", (k, log, n))
-        self._own = {}
+        if numbers:
+            rows = [(k, log, n) for k, n in numbers.items()]
+            self._cursor.executemany("INSERT OR REPLACE INTO own VALUES(?, ?, ?)", rows)
+            self._own = {}
 
     def external(self, blob: bytes) -> bytes:
         """A version in external form, in which versions compare: final ids as far as known, sorted, each once."""

@@ -1,30 +1,25 @@
 """The tree as this device sees it: one sealed database, asked and changed by one thread.
 
-Everything between two `commit`s is one transaction of that database, read and written inline. Operations made here are
-applied at once and stay *tentative* until they are sealed: `pop_tentative` takes them back, for `integrate` to put the
-work of others before them. Nothing here is precious, since the journal and the store can build it again.
+Operations made here are applied at once and stay *tentative* until they are sealed: `pop_tentative` takes them back,
+for `integrate` to put the work of others before them. Nothing here is precious, since the journal and the store can
+build it again.
 """
 
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Self
-
-import apsw
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 from cryptfs.format.operation import KIND_DIR, Op, Ver
-from cryptfs.tree.facts import Facts
-from cryptfs.tree.ids import PROVISIONAL_PREFIX, Ids, op_id_of, provisional_id, st_of_k
-from cryptfs.tree.merge import apply
-from cryptfs.tree.rows import Entry, NodeRow, Rows
-from cryptfs.tree.schema import ROOT_ST, open_sealed
-from cryptfs.tree.state import Author, State, Step
-from cryptfs.tree.times import Times
-from cryptfs.tree.undo import UndoLog
+from cryptfs.tree import external
+from cryptfs.tree.applied import Head
+from cryptfs.tree.core import Core, StateTable
+from cryptfs.tree.ids import PROVISIONAL_PREFIX, op_id_of
+from cryptfs.tree.integrate import Diff, advance, integrate
+from cryptfs.tree.relabel import mark_sealed
+from cryptfs.tree.rows import Entry
+from cryptfs.tree.schema import ROOT_ST
+from cryptfs.tree.segment import IntegratedSegment
 
-__all__ = ["Head", "Node", "Notice", "Replica"]
-
-_ROOT_MODE: Final = 0o755
-_I64: Final = struct.Struct(">q")
+__all__ = ["Node", "Notice", "Replica"]
 
 # Local times are asked for separately: a join with their table takes 17 us, two questions 5 us.
 _NODE: Final = (
@@ -56,14 +51,6 @@ class Node(NamedTuple):
     nlink: int
 
 
-class Head(NamedTuple):
-    """The last segment of a log that was integrated."""
-
-    seq: int
-    digest: bytes
-    stamp: int
-
-
 class Notice(NamedTuple):
     """Something a person should know: what kind, about which node, with which name, caused by which operation."""
 
@@ -73,66 +60,11 @@ class Notice(NamedTuple):
     text: bytes
 
 
-class Replica:
+class Replica(Core):
     """See the module. Made by `open`; every method is synchronous and belongs to the one thread of the vault.
 
     Any method may raise ReplicaDamaged: then close, delete and rebuild.
     """
-
-    def __init__(self, db: apsw.Connection, vault: bytes) -> None:
-        self._db = db
-        self._run: Callable[..., Any] = db.cursor().execute
-        self._begin()
-        self.undo = UndoLog(db)
-        self.ids = Ids(db, vault)
-        self.facts = Facts(db)
-        self.times = Times(db)
-        self.rows = Rows(db, self.undo)
-        self.state = State(self.rows, self.ids, self.facts)
-        self._tentative: list[tuple[int, int, int]] = []
-        self._next_k = self._meta_int("next_k")
-        if self.rows.node(ROOT_ST) is None:
-            root = NodeRow(ROOT_ST, KIND_DIR, _ROOT_MODE, 0, 0, 0, 0, 0, 0, b"", None, b"", None, None, None)
-            self.undo.enabled = False
-            self.rows.put_node(root, None)
-            self.undo.enabled = True
-            self._run("INSERT INTO local(st, ino) VALUES(?, ?)", (ROOT_ST, self.ids.root_ino))
-            self.commit()
-
-    @classmethod
-    def open(cls, path: str, key: bytes, vault: bytes) -> Self:
-        """Open the replica at `path` (or ":memory:") under the 32-byte `key`; make an empty tree if there is none.
-
-        `vault` is the 32-byte vault id. Raises ReplicaDamaged.
-        """
-        return cls(open_sealed(path, key), vault)
-
-    # ---- transactions
-
-    def _begin(self) -> None:
-        self._run("BEGIN IMMEDIATE").fetchall()
-
-    def commit(self) -> None:
-        """Write everything since the last commit, as a whole; survives a crash of the process."""
-        self.flush()
-        self._run("COMMIT").fetchall()
-        self._begin()
-
-    def flush(self) -> None:
-        """Bring the tables up to date with what is buffered, within the transaction."""
-        self.undo.flush()
-        self.times.flush()
-        if self._tentative:
-            self._db.cursor().executemany("INSERT INTO tentative VALUES(?, ?, ?)", self._tentative)
-            self._tentative.clear()
-            self.meta_set("next_k", _I64.pack(self._next_k))
-
-    def close(self, *, commit: bool = True) -> None:
-        """Commit (unless told not to) and close."""
-        if commit:
-            self.flush()
-            self._run("COMMIT").fetchall()
-        self._db.close(force=True)
 
     # ---- queries: the hot path
 
@@ -235,75 +167,9 @@ class Replica:
                 if kind == KIND_DIR:
                     waiting.append((below, st))
 
-    # ---- local operations
-
-    def apply_local(self, op: Op, k: int, now_ns: int | None) -> None:
-        """Apply operation `k` of this device as the last of all, tentatively.
-
-        `now_ns` becomes ctime of what changes and mtime of directories; None (applying again) leaves times as they are.
-        """
-        u = self.undo.next_u()
-        step = Step(provisional_id(k), k, -(k + 1), 0, b"this device", b"1970-01-01", 0, PROVISIONAL_PREFIX)
-        apply(self.state, step, op)
-        self._tentative.append((k, u, int(step.clean)))
-        if k >= self._next_k:
-            self._next_k = k + 1
-        if now_ns is not None:
-            self._stamp(step, st_of_k(k), now_ns)
-
-    def _stamp(self, step: Step, born: int, now_ns: int) -> None:
-        times = self.times
-        for st in step.nodes:
-            if st == born:
-                times.born(st, now_ns)
-            else:
-                times.changed(st)[0] = now_ns
-        for st in step.dirs:
-            changed = times.changed(st)
-            changed[0] = changed[1] = now_ns
-        for st in step.mtimes:
-            times.changed(st)[1] = None
-
-    def pop_tentative(self) -> None:
-        """Take back all tentative operations, also those of an earlier run of the program."""
-        self.flush()
-        first = self._run("SELECT min(u) FROM tentative").fetchone()[0]
-        if first is not None:
-            if self.undo.undo_from(first):
-                self.rows.reload_aliases()
-            self._run("DELETE FROM tentative")
-
-    def reapply(self, pending: Sequence[tuple[int, Op]]) -> None:
-        """Apply pending operations (k, op) again, in order, after `pop_tentative`; shown times stay."""
-        for k, op in pending:
-            self.apply_local(op, k, None)
-
-    def next_k(self) -> int:
-        """One more than the highest local operation this replica has ever seen."""
-        return self._next_k
-
-    def set_atime(self, st: int, ns: int) -> None:
-        """Set the access time, on this device only."""
-        self.times.changed(st)[2] = ns
-
-    def touch_ctime(self, st: int, ns: int) -> None:
-        """Set the change time as shown on this device."""
-        self.times.changed(st)[0] = ns
-
-    # ---- odds and ends kept with the tree
-
-    def learn_own(self, log: bytes, numbers: Mapping[int, int]) -> None:
-        """Local operations k got the numbers n in `log`; needed when a rebuilt replica meets pending operations."""
-        self.ids.learn_own(log, numbers)
-
-    def set_authors(self, authors: Mapping[bytes, Author]) -> None:
-        """What the roster says about the logs; decides who may adopt containers."""
-        self.state.authors = dict(authors)
-
     def heads(self) -> dict[bytes, Head]:
         """The last integrated segment of every log."""
-        rows = self._run("SELECT log, seq, digest, stamp FROM head ORDER BY log").fetchall()
-        return {log: Head(seq, digest, stamp) for log, seq, digest, stamp in rows}
+        return self.applied.heads()
 
     def notices(self) -> list[Notice]:
         """What people have not seen yet, sorted by operation."""
@@ -314,15 +180,29 @@ class Replica:
         """All notices were shown."""
         self._run("UPDATE notice SET seen = 1")
 
-    def meta_get(self, key: str) -> bytes | None:
-        """A value of the owner's, or None."""
-        row = self._run("SELECT v FROM meta WHERE k = ?", (key,)).fetchone()
-        return None if row is None else bytes(row[0])
+    # ---- sealed segments
 
-    def meta_set(self, key: str, value: bytes) -> None:
-        """Keep a value with the tree; committed with it."""
-        self._run("INSERT OR REPLACE INTO meta VALUES(?, ?)", (key, value))
+    def integrate(
+        self,
+        segments: Iterable[IntegratedSegment],
+        pending: Sequence[tuple[int, Op]] = (),
+        *,
+        void: Iterable[tuple[bytes, int]] = (),
+        stable: int = -1,
+    ) -> Diff:
+        """Put segments where the order wants them, see `tree/integrate.py`."""
+        return integrate(self, segments, pending, void=void, stable=stable)
 
-    def _meta_int(self, key: str) -> int:
-        value = self.meta_get(key)
-        return 0 if value is None else int(_I64.unpack(value)[0])
+    def mark_sealed(
+        self, seg: IntegratedSegment, upto_k: int, vanished: Iterable[int] = (), *, stable: int = -1
+    ) -> bool:
+        """Turn the tentative operations up to `upto_k` into the sealed segment made of them, see `tree/relabel.py`."""
+        return mark_sealed(self, seg, upto_k, vanished, stable=stable)
+
+    def advance(self, stamp: int) -> None:
+        """Nothing will ever be inserted at or below `stamp`: forget how to undo that."""
+        advance(self, stamp)
+
+    def state_rows(self, table: StateTable) -> list[tuple[Any, ...]]:
+        """The rows of a State table as checkpoints have them, see `tree/external.py`."""
+        return external.state_rows(self, table)

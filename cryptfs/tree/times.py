@@ -43,6 +43,10 @@ class Times:
         times = self.changed(st)
         times[0] = times[1] = None
 
+    def drop(self, st: int) -> None:
+        """The node is no more."""
+        self._changed.pop(st, None)
+
     def flush(self) -> None:
         """Write what is buffered. Called before every commit."""
         if self._changed:

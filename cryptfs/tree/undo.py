@@ -12,10 +12,12 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-__all__ = ["Table", "UndoLog"]
+__all__ = ["Recorder", "Table", "UndoLog"]
 
 Key = tuple[Any, ...]
 Row = tuple[Any, ...]
+Recorder = dict[tuple[int, Key], Row | None]
+"""What rows were before a difference was begun, by table and key."""
 
 
 class Table(IntEnum):
@@ -69,16 +71,17 @@ class UndoLog:
         self._buffer: list[tuple[int, int, int, Key, Row | None]] = []
         self.u: int = (self._highest() + 2) & ~1
         self.enabled = True
-        self.recorder: dict[tuple[int, Key], Row | None] | None = None
-        self._n = 0
+        self.recorder: Recorder | None = None
+        # Never repeats: relabelling may add to a unit that an earlier run of the program has written.
+        self._n: int = self._run("SELECT coalesce(max(n), 0) FROM undo").fetchall()[0][0]
 
     def _highest(self) -> int:
-        row: tuple[int] = self._run(
+        rows: list[tuple[int]] = self._run(
             "SELECT coalesce(max(u), 0) FROM"
             " (SELECT max(u) AS u FROM undo UNION ALL SELECT max(u) FROM applied"
             " UNION ALL SELECT max(u) FROM tentative)"
-        ).fetchall()[0]
-        return row[0]
+        ).fetchall()
+        return rows[0][0]
 
     def next_u(self) -> int:
         """Begin a new unit: its number, even."""
@@ -116,6 +119,11 @@ class UndoLog:
         decode = self._decode
         for u, n, table, key, before in rows:
             yield u, n, table, decode(key), None if before is None else decode(before)
+
+    def note_at(self, u: int, table: int, key: Key, before: Row | None) -> None:
+        """Remember a change that belongs to unit `u`, not to the present one."""
+        self._n += 1
+        self._buffer.append((u, self._n, table, key, before))
 
     def rewrite(self, u: int, n: int, before: Row) -> None:
         """Change what an entry remembers."""
