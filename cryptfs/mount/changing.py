@@ -43,6 +43,8 @@ async def change(inodes: Inodes, files: Files, st: int, fields: Change) -> Attri
         # The bytes written before carry their own time; it has to be older than this one in the order of operations.
         await opened.content.hand_over()
     _submit(inodes, st, fields, mtime)
+    if mtime is not None and opened is not None:
+        opened.content.mtime_ns = mtime
     return inodes.attributes(st)
 
 

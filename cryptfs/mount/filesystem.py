@@ -50,11 +50,12 @@ class FileSystem:
 
     def __init__(self, vault: Vault, rules: Rules, local: LocalXattrStore | None = None) -> None:
         self.vault = vault
-        self.inodes = Inodes(vault, owner=rules.owner, atime=rules.atime, nodiratime=rules.nodiratime)
+        attributes = LocalXattrs(local)
+        self.inodes = Inodes(vault, attributes, owner=rules.owner, atime=rules.atime, nodiratime=rules.nodiratime)
         self.names = Names(self.inodes)
         self.files = Files(self.inodes, self.names, fsync_remote=rules.fsync_remote)
         self.listings = Listings(self.inodes, self.names)
-        self.xattrs = Xattrs(self.inodes, LocalXattrs(local))
+        self.xattrs = Xattrs(self.inodes, attributes)
 
     def getattr(self, st: int) -> Attributes:
         """What `stat` shows."""

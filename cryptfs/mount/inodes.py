@@ -8,6 +8,7 @@ from typing import Final
 from cryptfs.errors import FsError
 from cryptfs.format.operation import KIND_DIR, KIND_FILE, KIND_SYMLINK
 from cryptfs.mount.attributes import TYPE_BITS, Attributes, Owner, blocks_of, present_bytes
+from cryptfs.mount.localxattrs import LocalXattrs
 from cryptfs.mount.times import AtimeRule, Clock, atime_is_due
 from cryptfs.tree.replica import Node
 from cryptfs.vault.content import FileContent
@@ -62,7 +63,9 @@ class Inodes:
     `lookups[st]` counts what the kernel was told and has not forgotten. An orphan stays while it is open or known.
     """
 
-    def __init__(self, vault: Vault, *, owner: Owner | None, atime: AtimeRule, nodiratime: bool) -> None:
+    def __init__(
+        self, vault: Vault, local: LocalXattrs, *, owner: Owner | None, atime: AtimeRule, nodiratime: bool
+    ) -> None:
         self.vault = vault
         self.replica = vault.replica
         self.clock = Clock()
@@ -71,6 +74,7 @@ class Inodes:
         self.orphans: dict[int, Orphan] = {}
         self.kept: dict[int, tuple[int, int]] = {}
         """(size, mtime) of the version whose pages the kernel may hold, by inode; gone when the kernel forgets it."""
+        self._local = local
         self._owner = owner
         self._atime: AtimeRule = "noatime" if vault.read_only else atime
         self._dir_atime: AtimeRule = "noatime" if nodiratime else self._atime
@@ -161,7 +165,7 @@ class Inodes:
                 lookups.pop(st, None)
                 self.kept.pop(st, None)
                 if st in self.orphans and st not in self.opened:
-                    del self.orphans[st]
+                    self._bury(st)
 
     def directory(self, st: int) -> Node:
         """The live directory `st`. Raises ENOTDIR, or ENOENT, ESTALE if it is gone."""
@@ -186,6 +190,7 @@ class Inodes:
         opened = self.opened.get(st)
         self._present.pop(st, None)
         if opened is None and st not in self.lookups:
+            self._local.drop(st)
             return
         attributes = self.shown(node)
         if opened is not None:
@@ -196,6 +201,10 @@ class Inodes:
             st, node.kind, node.mode, node.uid, node.gid, node.rdev, attributes.size, attributes.mtime_ns, now,
             node.atime_ns, node.target, xattrs,
         )  # fmt: skip
+
+    def _bury(self, st: int) -> None:
+        del self.orphans[st]
+        self._local.drop(st)
 
     # ---- open files ------------------------------------------------------------------------------------------------
 
@@ -225,7 +234,7 @@ class Inodes:
             orphan.size = content.size
             orphan.content_lost = True
             if st not in self.lookups:
-                del self.orphans[st]
+                self._bury(st)
         elif content.size > _SMALLEST_CHUNK:
             node = self.replica.node(st)
             if node is not None:
