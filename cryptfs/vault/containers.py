@@ -41,7 +41,9 @@ class Ref(NamedTuple):
 class Holder(Protocol):
     """Whoever has chunks in a pack: tells whether a record is still wanted, and what the index says of it."""
 
-    fid: bytes
+    @property
+    def fid(self) -> bytes:
+        """Id of the key lineage of its content."""
 
     def wants(self, index: int, ref: Ref) -> bool:
         """Whether chunk `index` still is this record, in what is to be sealed or is open."""
@@ -128,29 +130,23 @@ class OpenPack(Container):
 
     __slots__ = ("_durable", "_fill", "_mapped", "_tail", "_tail_start", "ks", "live", "records")
 
-    def __init__(self, num: int, ks: bytes, path: Path) -> None:
+    def __init__(self, num: int, ks: bytes, path: Path, *, recovered: bool = False) -> None:
+        """`recovered`: a file that an earlier run left. Nothing is appended; records come by `adopt_record`."""
         super().__init__(num, path=path)
         self.ks = ks
         self.records: list[Written] = []
-        self.verified = True
+        self.verified = not recovered
         self.named = False
-        self.live = True
+        self.live = not recovered
         """Still being filled; later the buffer is gone."""
+        if recovered:
+            self.size = path.stat().st_size
+            self._set_buffer(bytearray(), self.size)
+            return
         self.size = PACK_HEADER_LEN + len(ks)
         self._set_buffer(bytearray(_TAIL), self.size)
         with local_disk("making a pack"):
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-
-    @classmethod
-    def recovered(cls, num: int, ks: bytes, path: Path) -> "OpenPack":
-        """A pack that an earlier run left: nothing is appended to it any more, its records come by `adopt_record`."""
-        pack = cls.__new__(cls)
-        Container.__init__(pack, num, path=path, size=path.stat().st_size)
-        pack.ks = ks
-        pack.records = []
-        pack.verified, pack.named, pack.live = False, False, False
-        pack._set_buffer(bytearray(), pack.size)
-        return pack
 
     def _set_buffer(self, tail: bytearray, start: int) -> None:
         self._tail = tail

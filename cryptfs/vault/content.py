@@ -14,8 +14,6 @@ import errno
 import hashlib
 from typing import Final, Protocol
 
-from cryptfs.crypto.keys import FileKey, KeyLabel, manifest_ctx, new_file_key, random_bytes
-from cryptfs.crypto.seal import open_sealed
 from cryptfs.errors import Damaged, FsError, Invalid
 from cryptfs.format.codec import decode
 from cryptfs.format.content import (
@@ -23,7 +21,6 @@ from cryptfs.format.content import (
     MAX_CHUNKS,
     PAGE_CHUNKS,
     Content,
-    FileKeyBox,
     Inline,
     Loc,
     MRef,
@@ -34,6 +31,7 @@ from cryptfs.format.operation import Ver, provisional_op_id
 from cryptfs.group.keyring import Keyring
 from cryptfs.vault.chunkmap import Base, ChunkMap, Delta, Layer, PageMissing
 from cryptfs.vault.containers import Container, OpenPack, Ref
+from cryptfs.vault.lineage import Lineage
 from cryptfs.vault.records import SOLO_PACK_TARGET, Records
 
 __all__ = ["FILE_SIZE_MAX", "FileContent", "Host"]
@@ -91,30 +89,8 @@ class FileContent:
     """
 
     __slots__ = (
-        "_boxes",
-        "_dirty",
-        "_dirty_since",
-        "_host",
-        "_keys",
-        "_loaded",
-        "_solo",
-        "_unsubmitted",
-        "_writes",
-        "base_ver",
-        "changed",
-        "chunk_log2",
-        "cut_since",
-        "detached",
-        "fid",
-        "fkv",
-        "map",
-        "mtime_ns",
-        "new_keys",
-        "opens",
-        "pending",
-        "size",
-        "st",
-        "version",
+        "_dirty", "_dirty_since", "_host", "_loaded", "_solo", "_unsubmitted", "_writes", "base_ver", "changed",
+        "chunk_log2", "cut_since", "detached", "lineage", "map", "mtime_ns", "opens", "pending", "size", "st", "version",
     )  # fmt: skip
 
     def __init__(self, host: Host, st: int, size: int, mtime_ns: int) -> None:
@@ -131,19 +107,20 @@ class FileContent:
         """Something was written, cut or extended since the last hand-over."""
         self.map = ChunkMap(Base(None, host.container))
         self.chunk_log2 = _CHUNK_LOG2
-        self.fid = b""
-        self.fkv = -1
+        self.lineage = Lineage(lambda: host.keyring)
         self.base_ver: Ver = ()
-        self.new_keys: list[tuple[int, FileKey]] = []
         self.cut_since = -1
-        self._keys: dict[int, FileKey] = {}
-        self._boxes: dict[int, FileKeyBox] = {}
         self._dirty: dict[int, bytearray] = {}
         self._dirty_since = 0
         self._writes = 0  # grows with every change; who waited compares it
         self._unsubmitted: dict[int, Ref] = {}
         self._loaded = False
         self._solo: OpenPack | None = None
+
+    @property
+    def fid(self) -> bytes:
+        """Id of the key lineage, 16 bytes; empty before the first write."""
+        return self.lineage.fid
 
     @property
     def dirty(self) -> bool:
@@ -193,7 +170,7 @@ class FileContent:
             return False
         if ref is None:
             return True  # a hole: the buffer is zeros already
-        return self._host.records.open_chunk_into(self.fid, index, ref, self._key(ref.fkv), out)
+        return self._host.records.open_chunk_into(self.fid, index, ref, self.lineage.key(ref.fkv), out)
 
     def _plain_here(self, index: int) -> bytes | bytearray | None:
         """The plaintext of a chunk if that needs no waiting."""
@@ -222,7 +199,7 @@ class FileContent:
             if ref is None:
                 continue
             plain_len = self._plain_len(index)
-            plain = await self._host.records.open_chunk(self.fid, index, ref, self._key(ref.fkv), plain_len)
+            plain = await self._host.records.open_chunk(self.fid, index, ref, self.lineage.key(ref.fkv), plain_len)
             if index not in self._dirty and self._same(index, ref):
                 return plain
 
@@ -312,7 +289,7 @@ class FileContent:
         return buffer
 
     def _seal(self, index: int, plain: bytes | bytearray | memoryview) -> None:
-        ref = self._host.records.seal_chunk(self, index, self._write_key(), plain, self._pack())
+        ref = self._host.records.seal_chunk(self, index, self.lineage.write_key(), plain, self._pack())
         dropped = self._dirty.pop(index, None)
         if dropped is not None:
             self._host.dirty_bytes -= len(dropped)
@@ -471,13 +448,13 @@ class FileContent:
             self.cut_since = -1
             self.changed = False
             return
-        self._write_key()  # also an empty or all-hole content has a lineage and a key
+        self.lineage.write_key()  # also an empty or all-hole content has a lineage and a key
         delta = Delta(
-            self.fid, self.size, self.chunk_log2, digest, tuple(self.new_keys), self.cut_since,
+            self.fid, self.size, self.chunk_log2, digest, tuple(self.lineage.minted), self.cut_since,
             tuple((i, r.container.num, r.off, r.fkv, r.hash) for i, r in self._unsubmitted.items()),
         )  # fmt: skip
         self.base_ver = self._host.submit_put(self, delta, self.base_ver, self.mtime_ns)
-        self.new_keys = []
+        self.lineage.minted = []
         self._unsubmitted = {}
         self.cut_since = -1
         self.changed = False
@@ -492,10 +469,7 @@ class FileContent:
     def replay(self, delta: Delta, refs: dict[int, Ref], k: int) -> None:
         """Take in the hand-over that operation `k` made, found in the journal. `refs`: chunk index to record."""
         self.ensure_loaded()
-        self.fid = delta.fid
-        for fkv, fk in delta.keys:
-            self._keys[fkv] = FileKey(fk)
-            self.fkv = max(self.fkv, fkv)
+        self.lineage.learn_keys(delta.fid, delta.keys)
         if delta.cut >= 0:
             self.map.cut(delta.cut)
         self.size, self.chunk_log2 = delta.size, delta.chunk_log2
@@ -543,38 +517,6 @@ class FileContent:
 
     # ---- keys and loading -----------------------------------------------------------------------------------------
 
-    def _write_key(self) -> tuple[int, FileKey]:
-        """The file key new chunks are sealed under: a new one for a new content and after a change of the key set."""
-        if self.fkv < 0 or not self._key_is_current():
-            if not self.fid:
-                self.fid = random_bytes(16)
-            self.fkv += 1
-            fk = new_file_key()
-            self._keys[self.fkv] = fk
-            self.new_keys.append((self.fkv, fk))
-        return self.fkv, self._keys[self.fkv]
-
-    def _key_is_current(self) -> bool:
-        box = self._boxes.get(self.fkv)
-        return box is None or box.ks == self._host.keyring.write_keyset
-
-    def box(self, fkv: int) -> FileKeyBox:
-        """The box of a file key for the log; made once."""
-        box = self._boxes.get(fkv)
-        if box is None:
-            keyring = self._host.keyring
-            box = self._boxes[fkv] = keyring.box_file_key(keyring.write_keyset, self.fid, fkv, self._key(fkv))
-        return box
-
-    def _key(self, fkv: int) -> FileKey:
-        key = self._keys.get(fkv)
-        if key is None:
-            box = self._boxes.get(fkv)
-            if box is None:
-                raise Invalid("a chunk names a file key that its file does not have")
-            key = self._keys[fkv] = self._host.keyring.open_file_key(box, self.fid)
-        return key
-
     def _load(self) -> None:
         """Take in the sealed version this content starts from. No waiting; pages come when they are needed."""
         self._loaded = True
@@ -583,15 +525,10 @@ class FileContent:
         if encoded is None:
             return
         content = decode(Content, encoded, _MANIFEST_MAX)
-        self.fid = content.fid
+        self.lineage.fid = content.fid
         self.chunk_log2 = content.chunk_log2
-        self._add_boxes(content.keys)
+        self.lineage.learn_boxes(content.keys)
         self.map = ChunkMap(Base(content, self._host.container))
-
-    def _add_boxes(self, boxes: tuple[FileKeyBox, ...]) -> None:
-        for box in boxes:
-            self._boxes[box.fkv] = box
-            self.fkv = max(self.fkv, box.fkv)
 
     def rebase(self, content: Content, sealed: Layer) -> None:
         """The layer `sealed` became part of the sealed version `content`."""
@@ -601,7 +538,7 @@ class FileContent:
             for index, ref in sealed.chunks.items():
                 base.chunks.setdefault(index, ref)
         self.map.sealed(base)
-        self._add_boxes(content.keys)
+        self.lineage.learn_boxes(content.keys)
 
     async def load_all(self) -> None:
         """Load every manifest page, as building a new manifest needs. Raises as `read`."""
@@ -617,7 +554,7 @@ class FileContent:
         plain = await self._read_manifest(ref, 1 if number < 0 else 0, max(number, 0) * PAGE_CHUNKS)
         if number < 0:
             root = decode(Root, plain, _MANIFEST_MAX)
-            self._add_boxes(root.keys)
+            self.lineage.learn_boxes(root.keys)
             base.root = root
         elif number not in base.pages:
             base.add_page(number, decode(Page, plain, _MANIFEST_MAX))
@@ -625,8 +562,6 @@ class FileContent:
     async def _read_manifest(self, ref: MRef, level: int, first: int) -> bytes:
         if ref.len > _MANIFEST_MAX:
             raise Invalid("a manifest is longer than any can be")
-        record = await self._host.records.fetch_record(
-            Ref(self._host.container(ref.loc), ref.loc.off, 0, ref.hash), ref.len
-        )
-        key = self._host.keyring.key(KeyLabel.META, ref.ks)
-        return open_sealed(key, manifest_ctx(self._host.vault_id, ref.ks, self.fid, level, first), record)
+        place = Ref(self._host.container(ref.loc), ref.loc.off, 0, ref.hash)
+        record = await self._host.records.fetch_record(place, ref.len)
+        return self.lineage.open_manifest(ref, level, first, record)

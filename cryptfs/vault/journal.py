@@ -163,9 +163,10 @@ class Journal:
         self._lock = trio.Lock()
         self._poisoned = False
         self._limiter = trio.CapacityLimiter(1)
-        self.before_write: Callable[[], Callable[[], list[Record]]] = lambda: list
-        """Called on the trio thread when a frame is gathered. What it returns runs in the worker thread before that is
-        written, makes pack files durable there, and returns the records that shall ride in the frame instead."""
+        self.before_write: Callable[[bool], Callable[[], list[Record]]] = lambda _: list
+        """Called on the trio thread when a frame is gathered; True: for a new generation, which keeps no old records.
+        What it returns runs in the worker thread before the frame is written, makes pack files durable there, and
+        returns the records that shall ride in the frame instead."""
         self.snapshot: Callable[[], list[Entry]] = list
         """Returns the entries a new generation must begin with, on the trio thread."""
 
@@ -239,7 +240,7 @@ class Journal:
                     continue
                 entries, self._buffer = self._buffer, []
                 upto = self._appended
-                prepare = self.before_write()
+                prepare = self.before_write(False)
                 try:
                     await trio.to_thread.run_sync(self._write_frame, entries, prepare, limiter=self._limiter)
                 except BaseException:
@@ -256,7 +257,7 @@ class Journal:
         # Appended entries are part of the state that `snapshot` describes, so the buffer is settled by it too.
         entries, upto = self.snapshot(), self._appended
         waiting, self._buffer = self._buffer, []
-        prepare = self.before_write()
+        prepare = self.before_write(True)
         try:
             await trio.to_thread.run_sync(self._write_generation, entries, prepare, limiter=self._limiter)
         except BaseException:

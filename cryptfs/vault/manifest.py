@@ -214,7 +214,7 @@ def _content(snap: Snapshot, keys: tuple[FileKeyBox, ...], body: Inline | Paged)
 
 
 def _boxes(file: FileContent, versions: Iterable[int]) -> tuple[FileKeyBox, ...]:
-    return tuple(file.box(fkv) for fkv in sorted(versions))
+    return tuple(file.lineage.box(fkv) for fkv in sorted(versions))
 
 
 def _patched(snap: Snapshot, place: Place) -> Content | None:

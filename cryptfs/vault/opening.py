@@ -232,9 +232,8 @@ class _Opening:
         self, membership: Membership, replica: Replica, log_id: bytes, found: _Found | None
     ) -> Position:
         """Bring the replica to the end of this device's log; returns where that is."""
-        reader = LogReader(membership, self._sender, replica, SegmentNames(replica))
-        if found is not None and found.names:
-            replica.learn_own(log_id, found.names)
+        names = found.names if found is not None else {}
+        reader = LogReader(membership, self._sender, replica, SegmentNames(replica), names)
         head = replica.heads().get(log_id)
         have = head.seq + 1 if head is not None else 0
         if found is None or have < found.base.next_seq:
@@ -313,7 +312,7 @@ class _Replay:
             path = home.packs_dir / f"{num:012d}.pack"
             if not path.exists():
                 continue
-            pack = OpenPack.recovered(num, self._found.opened[num], path)
+            pack = OpenPack(num, self._found.opened[num], path, recovered=True)
             closed = self._found.closed.get(num)
             if closed is not None:
                 pack.where, pack.id, pack.size = WHERE_PACK, closed.id, closed.size

@@ -151,7 +151,7 @@ class Packer:
                 versions.add((file.fid, written.ref.fkv))
         keys = []
         for fid, fkv in sorted(versions):
-            box = files[fid].box(fkv)
+            box = files[fid].lineage.box(fkv)
             keys.append(PackKey(fid, fkv, box.ks, box.box))
         wall_ms = self._wall_ms()
         hints = tuple(self._namer.hint(file, wall_ms) for _, file in sorted(files.items()))

@@ -17,8 +17,9 @@ from cryptfs.format.segment import RawSegment, SegmentBody, open_segment, parse_
 from cryptfs.format.segment_body import LogHead
 from cryptfs.group.membership import Membership
 from cryptfs.group.validity import Claim, Missing, Placed, given_up, judge_segment
-from cryptfs.tree.integrate import IntegratedSegment
+from cryptfs.tree.integrate import integrate
 from cryptfs.tree.replica import Replica
+from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.cache import SegmentNames
 from cryptfs.vault.upload import Sender
 
@@ -48,11 +49,14 @@ class LogReader:
     what it lacks.
     """
 
-    def __init__(self, membership: Membership, sender: Sender, replica: Replica, names: SegmentNames) -> None:
+    def __init__(
+        self, membership: Membership, sender: Sender, replica: Replica, names: SegmentNames, own_ids: Mapping[int, int]
+    ) -> None:
         self._membership = membership
         self._sender = sender
         self._replica = replica
         self._names = names
+        self._own_ids = own_ids  # local number k -> number n, of what this device sealed
         self._placed: dict[LogHead, Placed] = {}
         self.logs: dict[bytes, ReadLog] = {}
         self.problems: dict[str, str] = {}
@@ -92,10 +96,10 @@ class LogReader:
             if raw.seq > have:
                 batch.append(self._integrated(raw, body))
             if len(batch) >= _BATCH:
-                self._replica.integrate(batch)
+                self._integrate(batch)
                 batch = []
         if batch:
-            self._replica.integrate(batch)
+            self._integrate(batch)
         return moved
 
     async def _read_segment(
@@ -145,10 +149,17 @@ class LogReader:
     def _integrated(self, raw: RawSegment, body: SegmentBody) -> IntegratedSegment:
         owner = self._membership.graph.log_owner(raw.log_id)
         label = self._membership.name_of(owner.entry) if owner is not None else ""
+        own = self._membership.entry is not None and owner is not None and owner.entry in self._membership.own
         return IntegratedSegment(
             log=raw.log_id, seq=raw.seq, digest=raw.digest, stamp=body.stamp, wall_ms=body.wall_ms, label=label,
-            first_op=body.first_op, ops=body.ops,
+            role=int(owner.tier) if owner is not None else 0, first_op=body.first_op, ops=body.ops, packs=body.packs,
+            body2=len(raw.body2), own=own, ids=self._own_ids if own else {},
         )  # fmt: skip
+
+    def _integrate(self, batch: list[IntegratedSegment]) -> None:
+        """Into the replica. As long as this device is the only one that writes, nothing can come before what is here."""
+        alone = len(self.logs) <= 1
+        integrate(self._replica, batch, stable=max(seg.stamp for seg in batch) if alone else 0)
 
     def _refuse(self, name: str, err: CryptfsError) -> None:
         if name not in self.problems:
@@ -163,7 +174,7 @@ class LogReader:
         raw = parse_segment(data, self._membership.vault)
         body = self._open(raw, raw.log_id, state)
         if integrate:
-            self._replica.integrate([self._integrated(raw, body)])
+            self._integrate([self._integrated(raw, body)])
         self._names.learn(raw.digest, name)
         state.next_seq, state.digest = raw.seq + 1, raw.digest
         state.next_n = body.first_op + len(body.ops)

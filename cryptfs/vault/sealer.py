@@ -18,15 +18,17 @@ import trio
 from cryptfs import VERSION
 from cryptfs.crypto.keys import KeyLabel
 from cryptfs.errors import LocalDisk
-from cryptfs.format.codec import encode
 from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Inline, Loc, Run, Span
 from cryptfs.format.names import segment_name
 from cryptfs.format.operation import Create, Op, Put
 from cryptfs.format.pack import PACK_SHARED
-from cryptfs.format.segment import PackRef, SegmentBody, build_segment, parse_segment
-from cryptfs.tree.coalesce import Coalesced, Pending, coalesce, finalise
+from cryptfs.format.segment import PackRef, RawSegment, SegmentBody, build_segment, parse_segment
+from cryptfs.tree.coalesce import Coalesced, Pending, coalesce
 from cryptfs.tree.facts import anchored
+from cryptfs.tree.finalise import finalise, settle
 from cryptfs.tree.ids import st_of_k
+from cryptfs.tree.integrate import integrate
+from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.containers import OpenPack, Ref, Written
 from cryptfs.vault.journal import Sealed, SegmentConfirmed
 from cryptfs.vault.manifest import Snapshot, light_content, paged_content, plan_pages, seal_root
@@ -55,6 +57,8 @@ class _Work:
     snapshots: dict[int, Snapshot] = field(default_factory=dict)  # index of the operation -> its file
     body2: bytearray = field(default_factory=bytearray)
     here: dict[tuple[int, int], int] = field(default_factory=dict)  # (local pack, offset) -> offset in body2
+    packs: tuple[PackRef, ...] = ()
+    wall_ms: int = 0
 
 
 class Sealer:
@@ -97,18 +101,18 @@ class Sealer:
         """Fix what the segment says. No waiting: this is one moment in the life of the tree."""
         vault = self._vault
         batch = vault.pending.batch()
-        coalesced = coalesce([Pending(entry.k, entry.op) for entry in batch.entries])
+        coalesced = coalesce(settle([Pending(entry.k, entry.op) for entry in batch.entries], vault.replica))
         work = _Work(batch, coalesced)
-        for at, (op, ks) in enumerate(coalesced.ops):
-            stub = op.content if isinstance(op, Create | Put) else None
-            if stub is None:
+        for at, group in enumerate(coalesced.groups):
+            op = group.op
+            if not isinstance(op, Create | Put) or op.content is None:
                 continue
-            st = st_of_k(ks[0]) if isinstance(op, Create) else vault.replica.st_of(op.i)
+            st = st_of_k(group.ks[0]) if isinstance(op, Create) else vault.replica.st_of(op.i)
             file = vault.files.get(st) if st is not None else None
             if file is None:
                 raise RuntimeError("a pending content has no file")
             work.snapshots[at] = Snapshot(
-                file, file.map.begin_sealing(), file.map.base, file.size, file.chunk_log2, stub.digest
+                file, file.map.begin_sealing(), file.map.base, file.size, file.chunk_log2, op.content.digest
             )
         return work
 
@@ -178,13 +182,15 @@ class Sealer:
     def _build(self, work: _Work, contents: dict[int, Content]) -> tuple[Sealed, list[Op], dict[int, int]]:
         """Number, encode and sign. From the moment the journal has it this segment is what it is."""
         vault = self._vault
-        stubs, ids = finalise(work.coalesced, vault.log_id, vault.next_n, vault.vault_id)
-        ops = [_with_content(op, contents[at]) if at in contents else op for at, op in enumerate(stubs)]
+        final = finalise(work.coalesced, vault.log_id, vault.next_n, vault.vault_id)
+        ids = final.ids
+        ops = [_with_content(op, contents[at]) if at in contents else op for at, op in enumerate(final.ops)]
         ks = vault.keyring.write_keyset
+        work.packs, work.wall_ms = self._new_packs(contents.values()), vault.wall_ms()
         body = SegmentBody(
             fmt=1, prev=vault.prev_digest, stamp=vault.stamp + 1, mheads=vault.mheads, vec=(),
             wall_ms=vault.wall_ms(), rules=1, client=f"cryptfs {VERSION}", first_op=vault.next_n,
-            packs=self._new_packs(contents.values()), attest=(), ops=tuple(ops), ext=(),
+            packs=work.packs, attest=(), ops=tuple(ops), ext=(),
         )  # fmt: skip
         data, digest = build_segment(
             vault=vault.vault_id, ks=ks, log_id=vault.log_id, seq=vault.next_seq,
@@ -232,10 +238,7 @@ class Sealer:
             for at, op in enumerate(ops)
             if isinstance(op, Create | Put) and op.content is not None
         }
-        vault.replica.mark_sealed(
-            vault.log_id, sealed.seq, raw.digest, vault.stamp + 1, vault.wall_ms(), sealed.upto_k, ids,
-            {n: encode(content) for n, content in contents.items()}, [st_of_k(k) for k in work.coalesced.vanished],
-        )  # fmt: skip
+        self._into_replica(work, sealed, raw, ops, ids)
         for at, snap in work.snapshots.items():
             snap.file.rebase(contents[vault.next_n + at], snap.layer)
         for content in contents.values():
@@ -246,6 +249,20 @@ class Sealer:
         vault.unconfirmed = sealed
         self._release_files(work)
         self._drop_dead_packs()
+
+    def _into_replica(self, work: _Work, sealed: Sealed, raw: RawSegment, ops: list[Op], ids: dict[int, int]) -> None:
+        vault = self._vault
+        entry = vault.membership.entry
+        segment = IntegratedSegment(
+            log=raw.log_id, seq=raw.seq, digest=raw.digest, stamp=vault.stamp + 1, wall_ms=work.wall_ms,
+            label=vault.membership.name_of(entry.id) if entry is not None else "",
+            role=int(entry.role) if entry is not None else 0, first_op=vault.next_n, ops=tuple(ops),
+            packs=work.packs, body2=len(raw.body2), own=True, ids=ids,
+        )  # fmt: skip
+        stable = segment.stamp if vault.alone else 0
+        if not vault.replica.mark_sealed(segment, sealed.upto_k, work.coalesced.vanished, stable=stable):
+            later = [(entry.k, entry.op) for entry in vault.pending.entries() if entry.k > sealed.upto_k]
+            integrate(vault.replica, [segment], later, stable=stable)
 
     def _release_files(self, work: _Work) -> None:
         """Contents with nothing pending need not stay in memory."""

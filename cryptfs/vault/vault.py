@@ -167,6 +167,11 @@ class Vault:
         return self.membership.sign_seed
 
     @property
+    def alone(self) -> bool:
+        """Whether no other log exists, so that nothing can ever come before what is here."""
+        return len(self.replica.heads().keys() - {self.log_id}) == 0
+
+    @property
     def mheads(self) -> tuple[bytes, ...]:
         return self.membership.frontier()
 
@@ -363,10 +368,10 @@ class Vault:
             st = links[0].parent
         return b"/".join(reversed(parts))
 
-    def _ride_or_sync(self) -> Callable[[], list[Record]]:
+    def _ride_or_sync(self, new_generation: bool) -> Callable[[], list[Record]]:
         """Decide how the records that the next journal frame refers to become durable; runs on the trio thread."""
-        packs = [pack for pack in self.records.local.values() if pack.undurable() > 0]
-        if sum(pack.undurable() for pack in packs) <= _RIDE_MAX:
+        packs = [pack for pack in self.records.local.values() if pack.unsynced() > 0]
+        if not new_generation and sum(pack.undurable() for pack in packs) <= _RIDE_MAX:
             marks = [(pack, pack.size) for pack in packs]
             records = [record for pack in packs if (record := pack.riding_record()) is not None]
 

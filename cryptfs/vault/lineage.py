@@ -1,0 +1,85 @@
+"""The key lineage of one file: its random id, its file keys by version, and their boxes for the log.
+
+A content keeps its lineage through renames, copies in conflict and whole-file clones. A new file key is minted for the
+first write to a new content and for the first write after the vault's key set changed, so that what is written after a
+removal cannot be opened with keys from before it (docs/membership.md).
+"""
+
+from collections.abc import Callable
+
+from cryptfs.crypto.keys import FileKey, KeyLabel, manifest_ctx, new_file_key, random_bytes
+from cryptfs.crypto.seal import open_sealed
+from cryptfs.errors import Invalid
+from cryptfs.format.content import FileKeyBox, MRef
+from cryptfs.group.keyring import Keyring
+
+__all__ = ["Lineage"]
+
+
+class Lineage:
+    """Keys of one file. `fid` 16 bytes, empty before the first write; `newest` version, -1 before it.
+
+    `minted`: (version, key) not yet told to the journal.
+    """
+
+    __slots__ = ("_boxes", "_keyring", "_keys", "fid", "minted", "newest")
+
+    def __init__(self, keyring: Callable[[], Keyring]) -> None:
+        self._keyring = keyring
+        self._keys: dict[int, FileKey] = {}
+        self._boxes: dict[int, FileKeyBox] = {}
+        self.fid = b""
+        self.newest = -1
+        self.minted: list[tuple[int, FileKey]] = []
+
+    def write_key(self) -> tuple[int, FileKey]:
+        """Version and key that new chunks are sealed under. Raises NotAllowed while nothing may be sealed."""
+        if self.newest < 0 or not self._current():
+            if not self.fid:
+                self.fid = random_bytes(16)
+            self.newest += 1
+            fk = new_file_key()
+            self._keys[self.newest] = fk
+            self.minted.append((self.newest, fk))
+        return self.newest, self._keys.get(self.newest) or self.key(self.newest)
+
+    def _current(self) -> bool:
+        box = self._boxes.get(self.newest)
+        return box is None or box.ks == self._keyring().write_keyset
+
+    def key(self, fkv: int) -> FileKey:
+        """The key of a version. Raises Invalid if the file has none such, AuthError, NotAllowed."""
+        key = self._keys.get(fkv)
+        if key is None:
+            box = self._boxes.get(fkv)
+            if box is None:
+                raise Invalid("a chunk names a file key that its file does not have")
+            key = self._keys[fkv] = self._keyring().open_file_key(box, self.fid)
+        return key
+
+    def box(self, fkv: int) -> FileKeyBox:
+        """The box of a key for the log, made once."""
+        box = self._boxes.get(fkv)
+        if box is None:
+            keyring = self._keyring()
+            box = self._boxes[fkv] = keyring.box_file_key(keyring.write_keyset, self.fid, fkv, self.key(fkv))
+        return box
+
+    def learn_boxes(self, boxes: tuple[FileKeyBox, ...]) -> None:
+        """Boxes that the sealed version names."""
+        for box in boxes:
+            self._boxes[box.fkv] = box
+            self.newest = max(self.newest, box.fkv)
+
+    def learn_keys(self, fid: bytes, keys: tuple[tuple[int, bytes], ...]) -> None:
+        """Keys that the journal kept."""
+        self.fid = fid
+        for fkv, fk in keys:
+            self._keys[fkv] = FileKey(fk)
+            self.newest = max(self.newest, fkv)
+
+    def open_manifest(self, ref: MRef, level: int, first: int, record: bytes | memoryview) -> bytes:
+        """The plaintext of a manifest record of this file. Raises AuthError, NotAllowed."""
+        keyring = self._keyring()
+        ctx = manifest_ctx(keyring.vault, ref.ks, self.fid, level, first)
+        return open_sealed(keyring.key(KeyLabel.META, ref.ks), ctx, record)
