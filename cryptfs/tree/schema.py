@@ -16,6 +16,8 @@ __all__ = ["ROOT_ST", "SCHEMA_VERSION", "ReplicaDamaged", "open_sealed"]
 SCHEMA_VERSION: Final = 1
 ROOT_ST: Final = 1
 CACHE_KIB: Final = 32768
+IN_MEMORY: Final = ":memory:"
+"""A database without a file, for tests and for looking at a vault once; there is nothing to seal."""
 
 
 class ReplicaDamaged(HostileStore):
@@ -86,9 +88,10 @@ def open_sealed(path: str, key: bytes) -> apsw.Connection:
     """
     try:
         db = apsw.Connection(path)
-        # Cipher and key come before anything else; "raw:" skips the slow derivation, the key is no passphrase.
-        db.pragma("cipher", "chacha20")
-        db.pragma("key", "raw:" + key.hex())
+        if path != IN_MEMORY:
+            # Cipher and key come before anything else; "raw:" skips the slow derivation, the key is no passphrase.
+            db.pragma("cipher", "chacha20")
+            db.pragma("key", "raw:" + key.hex())
         # NORMAL: after a power cut the last commits may be missing, and are taken from the journal again.
         settings = ("journal_mode=WAL", "temp_store=MEMORY", f"cache_size=-{CACHE_KIB}", "synchronous=NORMAL")
         for setting in settings:

@@ -59,6 +59,9 @@ _INSERT: Final = {
     Table.HISTORY: "INSERT OR REPLACE INTO history VALUES(?,?,?,?,?,?)",
 }
 
+_HIGHEST_UNIT: Final = """SELECT coalesce(max(u), 0) FROM
+    (SELECT max(u) AS u FROM undo UNION ALL SELECT max(u) FROM applied UNION ALL SELECT max(u) FROM tentative)"""
+
 
 class UndoLog:
     """Remembers and restores. `u` is where entries go; `enabled` is off for what will never be undone."""
@@ -69,18 +72,14 @@ class UndoLog:
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(tuple).decode
         self._buffer: list[tuple[int, int, int, Key, Row | None]] = []
-        self.u: int = (self._highest() + 2) & ~1
+        self.u = (self._number(_HIGHEST_UNIT) + 2) & ~1
         self.enabled = True
         self.recorder: Recorder | None = None
         # Never repeats: relabelling may add to a unit that an earlier run of the program has written.
-        self._n: int = self._run("SELECT coalesce(max(n), 0) FROM undo").fetchall()[0][0]
+        self._n = self._number("SELECT coalesce(max(n), 0) FROM undo")
 
-    def _highest(self) -> int:
-        rows: list[tuple[int]] = self._run(
-            "SELECT coalesce(max(u), 0) FROM"
-            " (SELECT max(u) AS u FROM undo UNION ALL SELECT max(u) FROM applied"
-            " UNION ALL SELECT max(u) FROM tentative)"
-        ).fetchall()
+    def _number(self, question: str) -> int:
+        rows: list[tuple[int]] = self._run(question).fetchall()
         return rows[0][0]
 
     def next_u(self) -> int:
