@@ -190,7 +190,7 @@ class OpenPack(Container):
     def read(self, off: int, length: int) -> bytes | memoryview | None:
         """As `Container.read`, from memory where the record has not left it."""
         at = off - self._tail_start
-        if at >= 0:
+        if self.live and at >= 0:
             return bytes(memoryview(self._tail)[at : at + length]) if at + length <= self._fill else None
         return super().read(off, length)
 
