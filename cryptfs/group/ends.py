@@ -59,7 +59,7 @@ def log_ends(graph: StatementGraph, now: Resolved, held: Mapping[bytes, Iterable
     for admission in graph.entries():
         for log_id in graph.logs_of(admission.entry):
             opener = graph.log_opener(log_id)
-            if admission.entry not in now.valid or opener is None or opener.id not in now.valid:
+            if opener is None or opener.id not in now.valid:  # the entry is then valid, too
                 ends[log_id] = _NOTHING
                 continue
             removed = [_removal_cut(graph, one, log_id) for one in now.removals.get(admission.entry, ())]

@@ -172,7 +172,7 @@ def check_first_view(
     """What a newcomer demands of the first view of the vault that the store shows it.
 
     `covers(anchor)`: whether the segment is here, or a checkpoint at or after it. `as_of`: the one in its own `add`,
-    once that is here. Raises HostileStore for another vault than the token's, and for an older view than its issuer had.
+    once that is here. Raises HostileStore for another vault than the token's, and for an older view than its issuer's.
     """
     if membership.vault != token.vault:
         raise HostileStore("This folder is another vault than the one in the invitation.", "Check the address.")

@@ -100,7 +100,7 @@ def counts(log_id: bytes, seq: int, graph: StatementGraph, now: Resolved, ends: 
     Together with `ends.surviving`, which also asks whether it lies on the chain to the end.
     """
     opener, owner = graph.log_opener(log_id), graph.log_owner(log_id)
-    if opener is None or owner is None or opener.id not in now.valid or owner.entry not in now.valid:
+    if opener is None or owner is None or opener.id not in now.valid:  # if it is, so is the entry
         return False
     end = ends.get(log_id)
     return owner.tier >= Tier.WRITER and end is not None and (end.count is None or seq < end.count)
