@@ -189,6 +189,7 @@ def _freed(batch: _Batch, index: int, inode: bytes, lver: Ver) -> Place | None:
         batch.unknown = index
     else:
         batch.touched[place] = index
+        batch.mentioned[place[0]] = index
     return place
 
 
