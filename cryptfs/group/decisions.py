@@ -29,6 +29,7 @@ from cryptfs.format.statement import (
     make_statement,
     prove_possession,
 )
+from cryptfs.format.wraps import RECOVERY_ENTRY
 from cryptfs.group.authority import Tier
 from cryptfs.group.epochs import box_history, worth_boxing
 from cryptfs.group.graph import View
@@ -202,10 +203,13 @@ class Desk:
             for entry in now.roster.values()
             if (certs := tuple(cert for cert in entry.certs if (entry.id, fingerprint(cert)) not in received))
         ]
-        if es is None or not lacking:
+        recovery = self._recovery()
+        if recovery is not None and (RECOVERY_ENTRY, recovery.fingerprint) in received:
+            recovery = None
+        if es is None or (not lacking and recovery is None):
             return None
-        handed = hand_over(self.membership.vault, self._signer, es, lacking, self._judge, recovery=self._recovery())
-        if len(handed.unreached) == len(lacking):
+        handed = hand_over(self.membership.vault, self._signer, es, lacking, self._judge, recovery=recovery)
+        if recovery is None and len(handed.unreached) == len(lacking):
             return None
         return Decision((handed.object,), None, handed.unreached)
 

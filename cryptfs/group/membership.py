@@ -138,6 +138,7 @@ def open_membership(
     gate = key_gate(graph, resolved, handovers)
     me = _Identity(vault, keys, graph, wraps)
     known = _secrets(graph, wraps, me)
+    needs_update = intake.too_new(resolved)
     return Membership(
         graph=graph,
         resolver=resolver,
@@ -150,7 +151,7 @@ def open_membership(
         own=frozenset(me.preferred),
         sign_seed=me.sign_seed,
         ignored=intake.ignored(),
-        needs_update=intake.too_new(resolved),
+        needs_update=needs_update,
         _objects=given,
         _keys=keys,
     )
@@ -199,10 +200,6 @@ class _Intake:
             self._leave(name, str(err))
 
     def _statement(self, name: str, raw: RawStatement) -> None:
-        if (raw.id, raw.signatures) in self._seen:
-            self._leave(name, _COPY)
-            return
-        self._seen.add((raw.id, raw.signatures))
         try:
             statement = raw.open()
         except NeedsUpdate:
@@ -210,6 +207,11 @@ class _Intake:
                 raise
             self._newer.append((name, raw))
             return
+        # Only now: what does not open must not pass for the first copy of what does.
+        if (raw.id, raw.signatures) in self._seen:
+            self._leave(name, _COPY)
+            return
+        self._seen.add((raw.id, raw.signatures))
         self._names.setdefault(raw.id, []).append(name)
         self.graph.add(statement)
 
