@@ -21,6 +21,7 @@ from mounting import Mount, Vault, scratch
 from snapshot import Entry, differences, find_plaintext, snapshot
 from treemaker import grow
 
+START = time.time_ns()
 PLANT = "Donaudampfschifffahrt-Geheimakte"
 
 
@@ -66,7 +67,7 @@ def load(origin: Path, top: Path, archive: Path) -> None:
 
 def compare(before: dict[bytes, Entry], after: dict[bytes, Entry], what: str) -> bool:
     """Print the differences; True when there are none."""
-    found = differences(before, after, limit=30)
+    found = differences(before, after, limit=30, rebuilt_since=START)
     print(f"{what}: {len(after)} entries, " + ("equal" if not found else "DIFFERENT"))
     for line in found:
         print(f"  {line}")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 __all__ = ["Entry", "differences", "find_plaintext", "snapshot"]
 
 _BLOCK = 1 << 20
+SHORTEST = 7  # bytes: what is shorter stands in random data by chance
 
 
 class Entry(NamedTuple):
@@ -91,13 +92,22 @@ def snapshot(root: Path, *, content: bool = True, times: bool = True) -> dict[by
     return tree
 
 
-def differences(left: dict[bytes, Entry], right: dict[bytes, Entry], limit: int = 10) -> list[str]:
-    """What differs, in words; empty when the trees are equal."""
+def differences(
+    left: dict[bytes, Entry], right: dict[bytes, Entry], limit: int = 10, *, rebuilt_since: int | None = None
+) -> list[str]:
+    """What differs, in words; empty when the trees are equal.
+
+    `rebuilt_since` (ns): `right` comes from a replica rebuilt from the store. The mtime of a directory whose entries
+    changed after that moment is not looked at: logs keep the time of the segment, and changes that undid each other
+    before they were sent are not in it at all. A time that was set is exact.
+    """
     lines = [f"{path!r} only on the left" for path in sorted(left.keys() - right.keys())]
     lines += [f"{path!r} only on the right" for path in sorted(right.keys() - left.keys())]
     for path in sorted(left.keys() & right.keys()):
         for field in Entry._fields:
             old, new = getattr(left[path], field), getattr(right[path], field)
+            if field == "mtime_ns" and left[path].kind == "d" and rebuilt_since is not None and old >= rebuilt_since:
+                continue
             if old != new:
                 lines.append(f"{path!r} {field}: {old!r} != {new!r}")
     return lines[:limit] + ([f"and {len(lines) - limit} more"] if len(lines) > limit else [])
@@ -141,7 +151,7 @@ def _inflated(data: bytes) -> Iterator[bytes]:
 def find_plaintext(roots: Iterable[Path], words: Iterable[str]) -> list[str]:
     """Where a word stands in the files below `roots`, or in their names: raw, UTF-16, hex, base64, compressed."""
     hits = []
-    needles = [(word, how, needle) for word in words for how, needle in _disguises(word)]
+    needles = [(word, how, needle) for word in words for how, needle in _disguises(word) if len(needle) >= SHORTEST]
     for root in roots:
         for path in [root, *sorted(root.rglob("*"))]:
             name = os.fsencode(path)[len(os.fsencode(root)) :]
