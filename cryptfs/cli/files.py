@@ -142,7 +142,7 @@ def info(*, name: str, path: str, as_json: bool, passphrase_file: Path | None) -
 async def _info_here(home: VaultHome, passphrase_file: Path | None, path: bytes) -> dict[str, object]:
     async with open_here(home, passphrase_file, read_only=True) as vault:
         tree = DirectTree(FileSystem(vault, Rules(atime="noatime")))
-        return dict(vault.info(tree.inode(path)))
+        return await vault.info(tree.inode(path))
 
 
 def _with_tree(name: str, passphrase_file: Path | None, action: Callable[[Tree], Awaitable[T]]) -> T:

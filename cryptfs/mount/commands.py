@@ -72,7 +72,7 @@ class Commands:
         path = request.get("path")
         if not isinstance(path, str):
             raise UsageError("`info` needs a path.")
-        return self._vault.info(self._walk(path.encode(errors="surrogateescape")))
+        return await self._vault.info(self._walk(path.encode(errors="surrogateescape")))
 
     async def _umount(self, request: Answer, _: Say) -> Answer:
         """Hand over and unmount; the kernel may still ask us things while it does, hence the thread."""

@@ -127,7 +127,7 @@ def _state(inodes: Inodes, st: int) -> bytes:
     opened = inodes.opened.get(st)
     if opened is not None and opened.content.dirty:
         return b"open"
-    return str(inodes.vault.info(st).get("state", "unknown")).encode()
+    return inodes.vault.state_of(st).encode()
 
 
 def _inode(inodes: Inodes, st: int) -> bytes:

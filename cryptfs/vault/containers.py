@@ -10,6 +10,7 @@ Dead records are left out when a pack is closed. What lived in the old file then
 `moved` table of the old container.
 """
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ __all__ = ["PACK_HEADER_LEN", "Container", "Holder", "OpenPack", "Ref", "Written
 PACK_HEADER_LEN: Final = 48
 """Bytes of a pack header without its key set; records begin after header and key set."""
 
-_TAIL: Final = 1 << 20
+_TAIL: Final = 256 << 10
 """Bytes that a pack being filled gathers in memory before it writes them to its file."""
 
 
@@ -128,7 +129,7 @@ class _Unsynced:
 class OpenPack(Container):
     """The pack being filled. Appending happens on the trio thread only; `flush_and_sync` in one worker thread."""
 
-    __slots__ = ("_durable", "_fill", "_mapped", "_tail", "_tail_start", "ks", "live", "records")
+    __slots__ = ("_doubtful", "_durable", "_fill", "_tail", "_tail_start", "ks", "live", "records")
 
     def __init__(self, num: int, ks: bytes, path: Path, *, recovered: bool = False) -> None:
         """`recovered`: a file that an earlier run left. Nothing is appended; records come by `adopt_record`."""
@@ -153,6 +154,7 @@ class OpenPack(Container):
         self._tail_start = start  # offset in the file of the first byte of the tail
         self._fill = 0  # bytes used in the tail
         self._durable = _Unsynced(start, start)
+        self._doubtful = False
 
     def adopt_record(self, holder: Holder, index: int, ref: Ref, plain_len: int) -> None:
         """Count a record of an earlier run as one of this pack's."""
@@ -219,9 +221,39 @@ class OpenPack(Container):
         self._durable.synced = max(self._durable.synced, upto)
 
     def sync_file(self, upto: int) -> None:
-        """Make the file durable up to `upto`, which was flushed before. In a worker thread; raises OSError."""
-        if upto > self._durable.synced and self._fd >= 0:
+        """Make the file durable up to `upto`, which was flushed before. In a worker thread; raises OSError.
+
+        After a failed flush the kernel may call the next one a success although pages are gone: the bytes are then
+        written once more, to a new file that takes the place of the old one.
+        """
+        if upto <= self._durable.synced or self._fd < 0:
+            return
+        try:
+            if self._doubtful:
+                self._write_anew()
             os.fdatasync(self._fd)
+        except OSError:
+            self._doubtful = True
+            raise
+        self._doubtful = False
+
+    def _write_anew(self) -> None:
+        if self.path is None:
+            raise OSError(errno.ENOENT, "a pack file is gone")
+        size = os.fstat(self._fd).st_size
+        temporary = self.path.with_suffix(".again")
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            done = 0
+            while done < size:
+                piece = os.pread(self._fd, 1 << 20, done)
+                _write_all(fd, memoryview(piece), done)
+                done += len(piece)
+            os.fsync(fd)
+            temporary.rename(self.path)
+            os.dup2(fd, self._fd, inheritable=False)  # whoever reads or appends goes on with the new file
+        finally:
+            os.close(fd)
 
     def _bytes_from(self, start: int) -> bytes:
         parts = []

@@ -14,6 +14,7 @@ import errno
 import hashlib
 from typing import Final, Protocol
 
+from cryptfs.crypto.seal import sealed_len
 from cryptfs.errors import Damaged, FsError, Invalid
 from cryptfs.format.codec import decode
 from cryptfs.format.content import (
@@ -76,6 +77,9 @@ class Host(Protocol):
 
     def check_space(self) -> None:
         """Raise LocalDiskFull or Quota when nothing more can be accepted."""
+
+    def relieve(self) -> None:
+        """Bound the plaintext in memory, all files together."""
 
     def pack_full(self, pack: OpenPack) -> None:
         """A pack of this file reached its target."""
@@ -230,6 +234,7 @@ class FileContent:
         self._write_now(offset, memoryview(data), now_ns)
         if self._host_pressure():
             self.hand_over_now()
+        self._host.relieve()
 
     async def _gather(self, offset: int, end: int) -> None:
         """Have in memory what a write of offset..end changes only in part. Nothing awaits after the last check."""
@@ -323,6 +328,11 @@ class FileContent:
             self._dirty_since = now_ns
 
     @property
+    def dirty_len(self) -> int:
+        """Bytes of plaintext in memory that are not sealed."""
+        return sum(map(len, self._dirty.values()))
+
+    @property
     def dirty_since(self) -> int:
         """When the oldest change that is not handed over was made, ns."""
         return self._dirty_since
@@ -399,7 +409,7 @@ class FileContent:
         new_log2 = next(log2 for log2 in CHUNK_LOG2S if size <= (MAX_CHUNKS << log2) // 4 or log2 == CHUNK_LOG2S[-1])
         await self.load_all()
         pieces: dict[int, bytearray] = {}
-        todo = self._present_indices()
+        todo = self.present_chunks()
         if len(todo) << old_log2 > _RECHUNK_MAX:
             raise FsError(errno.EFBIG, "too large a file to be given larger chunks")
         writes = self._writes
@@ -421,7 +431,7 @@ class FileContent:
         self._host.dirty_bytes += sum(map(len, pieces.values()))
         self._writes += 1
 
-    def _present_indices(self) -> list[int]:
+    def present_chunks(self) -> list[int]:
         """Chunks that are not holes, ascending, as far as pages are loaded."""
         count = (self.size + (1 << self.chunk_log2) - 1) >> self.chunk_log2
         indices = {i for i in self._dirty if i < count}
@@ -491,6 +501,10 @@ class FileContent:
                 raise Damaged("a record that an unsent change needs is gone")
             return ref
 
+    def sealed_len(self, index: int) -> int:
+        """Bytes of the record of chunk `index`."""
+        return sealed_len(self._plain_len(index))
+
     def plain_len(self, index: int) -> int:
         """Plaintext bytes of chunk `index`."""
         return self._plain_len(index)
@@ -513,7 +527,7 @@ class FileContent:
     def allocated(self) -> int:
         """Bytes of chunks that are present, for st_blocks."""
         self.ensure_loaded()
-        return sum(map(self._plain_len, self._present_indices()))
+        return sum(map(self._plain_len, self.present_chunks()))
 
     # ---- keys and loading -----------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ queries are plain functions, so a handler that does not await sees and makes one
 "What may happen between two awaits").
 """
 
+import errno
 import logging
 import os
 import time
@@ -28,6 +29,7 @@ from cryptfs.vault.chunkmap import Delta, encode_delta
 from cryptfs.vault.containers import Container, OpenPack
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.home import VaultHome
+from cryptfs.vault.info import file_info
 from cryptfs.vault.journal import (
     Base,
     Entry,
@@ -217,7 +219,7 @@ class Vault:
 
     def _accept(self, op: Op, delta: bytes) -> int:
         if self.read_only:
-            raise FsError(30)  # EROFS
+            raise FsError(errno.EROFS)
         if len(self.pending) >= PENDING_MAX * 4:
             raise LocalDiskFull("Too many changes wait for the store.", "Wait until they are sent (`cryptfs status`).")
         k = self.next_k
@@ -268,7 +270,7 @@ class Vault:
         if content is None:
             node = self.replica.node(st)
             if node is None:
-                raise FsError(2)  # ENOENT
+                raise FsError(errno.ENOENT)
             content = self.files[st] = FileContent(self, st, node.size, node.mtime_ns)
         content.opens += 1
         return content
@@ -309,6 +311,15 @@ class Vault:
                 pack.finish_filling()
             if self.files.get(content.st) is content:
                 del self.files[content.st]
+
+    def relieve(self) -> None:
+        """Bring the plaintext in memory below its bound. Raises LocalDisk, LocalDiskFull."""
+        if self.dirty_bytes <= _DIRTY_ALL_MAX:
+            return
+        for content in sorted(self.files.values(), key=lambda one: -one.dirty_len):
+            content.hand_over_now()
+            if self.dirty_bytes <= _DIRTY_ALL_MAX // 2:
+                break
 
     def hand_over_pending(self) -> None:
         """Before a seal: a file with something pending says all of it, so that no version is a mixture."""
@@ -453,7 +464,7 @@ class Vault:
     def _hand_over_old(self) -> None:
         horizon = time.time_ns() - _HAND_OVER_AFTER
         for content in list(self.files.values()):
-            if content.dirty and (content.dirty_since < horizon or self.dirty_bytes > _DIRTY_ALL_MAX):
+            if content.dirty and content.dirty_since < horizon:
                 content.hand_over_now()
 
     def _look_at_disk(self) -> None:
@@ -529,6 +540,15 @@ class Vault:
         store = Space(*self._space) if self._space else local
         free = 0 if self.sender.state.full else min(local.free, store.free)
         return Space(max(store.total, free), free)
+
+    async def info(self, st: int) -> dict[str, object]:
+        """Which objects hold a file, as JSON values. Raises FsError(ENOENT), and what reading a manifest raises."""
+        return await file_info(self, st)
+
+    def state_of(self, st: int) -> str:
+        """"stored", or "waits to be sent", of a file's content."""
+        content = self.files.get(st)
+        return "waits to be sent" if content is not None and (content.pending > 0 or content.dirty) else "stored"
 
     def pending_bytes(self) -> int:
         """Bytes of sealed records that the store does not have yet."""

@@ -138,5 +138,11 @@ class MemoryVault:
     def space(self) -> MemorySpace:
         return MemorySpace(1 << 40, 1 << 39)
 
-    def info(self, st: int) -> dict[str, object]:
+    def state_of(self, st: int) -> str:
+        return str(self.answers(st)["state"])
+
+    async def info(self, st: int) -> dict[str, object]:
+        return self.answers(st)
+
+    def answers(self, st: int) -> dict[str, object]:
         return {"state": "pending"}
