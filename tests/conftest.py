@@ -69,11 +69,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_is_left_behind() -> Iterator[None]:
-    """Fails the session if a mount or a daemon of its tests is still there at the end."""
-    before = set(mount_points())
+def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fails the session if a mount or a daemon of its tests is still there at the end.
+
+    Another session may run beside this one: mounts count below our own temporary directory, daemons by their mark.
+    """
     yield
-    left = sorted(set(mount_points()) - before) + daemons_of_this_session()
+    below = tmp_path_factory.getbasetemp()
+    left = [point for point in mount_points() if Path(point).is_relative_to(below)] + daemons_of_this_session()
     assert not left, f"left behind by the tests: {left}"
 
 

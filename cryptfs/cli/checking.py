@@ -99,9 +99,8 @@ async def _objects_of(vault: Vault, st: int) -> tuple[set[str], bool]:
     """Keys of the objects that hold one file, and whether a part of it is not sent yet. Raises as reading does."""
     content = vault.open_file(st)
     try:
+        await content.load_all()
         base = content.map.base
-        while missing := base.missing_pages():
-            await content.load_page(base, missing[0])
         chunks = -(-content.size >> content.chunk_log2)
         places = [Loc(ref.container.where, ref.container.id, 0) for _index, ref in content.map.present(chunks)]
         if base.manifest is not None and base.root is not None:

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from cryptfs import VERSION
 from cryptfs.cli.control import Daemon
-from cryptfs.cli.mounttable import dead_mounts
+from cryptfs.cli.mounttable import dead_mount
 from cryptfs.cli.options import gather_options
 from cryptfs.cli.output import size
 from cryptfs.crypto.keyfile import is_protected
@@ -121,8 +121,8 @@ def _mount(subject: str, home: VaultHome) -> Finding:
     if daemon is not None:
         with daemon:
             return Finding(subject, "ok", f"at {daemon.ask('ping').get('mountpoint')} (pid {daemon.pid})")
-    if dead := dead_mounts(home.name):
-        return Finding(subject, "warn", f"a killed process left one at {dead[0]}", f"`cryptfs umount {home.name}`")
+    if dead := dead_mount(home):
+        return Finding(subject, "warn", f"a killed process left one at {dead}", f"`cryptfs umount {home.name}`")
     return Finding(subject, "ok", "not mounted")
 
 

@@ -1,6 +1,5 @@
 """`cryptfs mount` and `umount`: a vault's way into the file system and out of it."""
 
-import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -9,12 +8,13 @@ import click
 from cryptfs.cli import background
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.control import Answer, Daemon
-from cryptfs.cli.mounttable import dead_mounts, our_mounts
+from cryptfs.cli.mounttable import dead_mount, our_mounts, remember_mount
 from cryptfs.cli.options import gather_options
 from cryptfs.cli.output import document, line, note, size
 from cryptfs.cli.unlocking import find_passphrase, unlock
 from cryptfs.crypto.keyfile import is_protected
 from cryptfs.errors import InUse, NoSuchVault, UsageError
+from cryptfs.mount.mountpoint import unmount
 from cryptfs.vault.home import VaultHome, known_vaults
 
 __all__ = ["mount", "umount"]
@@ -65,10 +65,14 @@ def mount(
     if mountpoint is None:
         point.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_second_mount(home)
+    _refuse_taken_place(point, name)
     if foreground:
         from cryptfs.mount.daemon import serve  # noqa: PLC0415  # pyfuse3, which no other command needs
 
-        serve(home, unlock(home, passphrase_file), settings.store, point, options)
+        keys = unlock(home, passphrase_file)
+        home.create_dirs()
+        remember_mount(home, point)
+        serve(home, keys, settings.store, point, options)
         return
     passphrase = None
     if is_protected(home.keys_file.read_bytes()):
@@ -89,6 +93,13 @@ def _refuse_second_mount(home: VaultHome) -> None:
             )
 
 
+def _refuse_taken_place(point: Path, name: str) -> None:
+    """The kernel would mount one vault over another, and hide it."""
+    taken = [mounted.vault for mounted in our_mounts() if mounted.point == point and mounted.vault != name]
+    if taken:
+        raise InUse(f"'{taken[-1]}' is mounted at {point}.", f"Choose another directory, or `cryptfs umount {point}`.")
+
+
 @click.command(short_help="Unmount a vault (also: unmount).")
 @click.argument("target", metavar="NAME|MOUNTPOINT")
 @click.option("--lazy", is_flag=True, help="Detach it now, even if files are open; it ends when the last is closed.")
@@ -99,7 +110,7 @@ def umount(*, target: str, lazy: bool, as_json: bool) -> None:
     daemon = Daemon.find(home)
     if daemon is None:
         answer: Answer = {}
-        _clear_dead_mounts(home)
+        _clear_dead_mount(home)
     else:
         with daemon:
             answer = daemon.ask("umount", patience=None, lazy=lazy)
@@ -128,12 +139,9 @@ def _vault_of(target: str) -> VaultHome:
     raise NoSuchVault(f"There is no vault called '{target}' on this device.")
 
 
-def _clear_dead_mounts(home: VaultHome) -> None:
+def _clear_dead_mount(home: VaultHome) -> None:
     """Remove what a killed process has left. Raises UsageError if there is nothing of the kind."""
-    dead = dead_mounts(home.name)
-    if not dead:
+    dead = dead_mount(home)
+    if dead is None:
         raise UsageError(f"'{home.name}' is not mounted.", "`cryptfs list` shows what is mounted where.")
-    for point in dead:
-        done = subprocess.run(["fusermount3", "-uz", str(point)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise InUse(f"{point} cannot be unmounted: {done.stderr.strip()}", f"Try `sudo umount -l {point}`.")
+    unmount(dead, lazy=True)

@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["Mounted", "dead_mounts", "our_mounts"]
+from cryptfs.vault.home import VaultHome
+
+__all__ = ["Mounted", "dead_mount", "our_mounts", "remember_mount"]
 
 _TABLE: Final = Path("/proc/self/mountinfo")
 _SOURCE: Final = "cryptfs:"
@@ -30,12 +32,26 @@ def our_mounts() -> list[Mounted]:
     return found
 
 
-def dead_mounts(vault: str) -> list[Path]:
-    """Where a process that ended without unmounting has left the vault called `vault`.
+def remember_mount(home: VaultHome, point: Path) -> None:
+    """Note where the vault is about to be mounted, so that a killed process can be cleaned up after."""
+    _note_of(home).write_text(str(point.resolve()))
 
-    A living mount of that name may belong to another CRYPTFS_HOME, so it is not counted: only its process can tell.
+
+def dead_mount(home: VaultHome) -> Path | None:
+    """Where a process that ended without unmounting has left the vault, None if it has not.
+
+    The table alone cannot tell: a vault of the same name may belong to another CRYPTFS_HOME, or to another user.
     """
-    return [mount.point for mount in our_mounts() if mount.vault == vault and _is_dead(mount.point)]
+    try:
+        point = Path(_note_of(home).read_text())
+    except FileNotFoundError:
+        return None
+    there = [mount for mount in our_mounts() if mount.point == point]
+    return point if there and there[-1].vault == home.name and _is_dead(point) else None
+
+
+def _note_of(home: VaultHome) -> Path:
+    return home.runtime_dir / f"{home.name}.mountpoint"
 
 
 def _is_dead(point: Path) -> bool:

@@ -1,12 +1,14 @@
 """How a command gets at a vault: through the process that has it mounted, or by opening it itself."""
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from cryptfs.cli.control import Daemon
 from cryptfs.cli.options import gather_options
+from cryptfs.cli.output import note
 from cryptfs.cli.trees import DirectTree, MountedTree, Tree
 from cryptfs.cli.unlocking import unlock
 from cryptfs.errors import InUse
@@ -28,12 +30,16 @@ def vault_options(options: Mapping[str, str]) -> VaultOptions:
 @contextlib.asynccontextmanager
 async def open_here(home: VaultHome, passphrase_file: Path | None, *, read_only: bool = False) -> AsyncIterator[Vault]:
     """The vault, open in this process. Raises InUse while it is mounted."""
+    # What the vault only warns of is for the log of a mount; an error is for the person even here.
+    logging.basicConfig(level=logging.ERROR, format="cryptfs: %(message)s")
     keys = unlock(home, passphrase_file)
     settings = home.read_settings()
     options = vault_options(gather_options([], settings=settings.options))
     if read_only:
         options = replace(options, read_only=True)
     async with open_vault(home, keys, open_store(settings.store), options) as vault:
+        if vault.status()["store"] != "ok":
+            note("The store cannot be reached; this is what was known at the last contact.")
         yield vault
 
 

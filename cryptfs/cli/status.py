@@ -8,7 +8,7 @@ import click
 
 from cryptfs.cli.arguments import json_option, vault_argument
 from cryptfs.cli.control import Daemon
-from cryptfs.cli.mounttable import dead_mounts
+from cryptfs.cli.mounttable import dead_mount
 from cryptfs.cli.output import cell, document, fields, line, note, size, table
 from cryptfs.errors import CryptfsError
 from cryptfs.vault.home import VaultHome, known_vaults
@@ -70,8 +70,8 @@ def state_of(home: VaultHome) -> dict[str, Any]:
     try:
         daemon = Daemon.find(home)
         if daemon is None:
-            dead = dead_mounts(home.name)
-            return known | {"state": "dead mount", "mountpoint": str(dead[0])} if dead else known
+            dead = dead_mount(home)
+            return known | {"state": "dead mount", "mountpoint": str(dead)} if dead else known
         with daemon:
             answer = daemon.ask("status")
     except CryptfsError as err:
