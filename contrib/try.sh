@@ -83,10 +83,11 @@ echo "No name and no word of the files above is in there."
 
 step "To go on:"
 cat <<EOF
-  $mount                                 is an ordinary folder: use it
-  export CRYPTFS_HOME=$CRYPTFS_HOME      and then, for example:
-  $cryptfs status demo
-  $cryptfs umount demo
-  contrib/try.sh                         mounts it again
-  contrib/try.sh --remove                unmounts and deletes it all
+$mount is an ordinary folder: use it. From another shell:
+
+  export CRYPTFS_HOME=$CRYPTFS_HOME
+  $cryptfs status demo        how it is, and what is still to be sent
+  $cryptfs umount demo        contrib/try.sh mounts it again
+
+To unmount it and delete it all: contrib/try.sh --remove
 EOF

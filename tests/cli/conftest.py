@@ -52,6 +52,6 @@ def run_apart(home: Path) -> Run:
 @pytest.fixture
 def vault(run: Run, store_dir: Path) -> str:
     """The name of a new vault without passphrase, in `store_dir`."""
-    made = run("init", "work", store_dir, "--no-passphrase", "--no-recovery")
+    made = run("init", "team", store_dir, "--no-passphrase", "--no-recovery")
     assert made.code == 0, made.err
-    return "work"
+    return "team"

@@ -58,11 +58,11 @@ def daemon_answering(vault: str, reply: Reply) -> Iterator[list[dict[str, object
 @pytest.fixture
 def known(home: Path) -> str:
     """The name of a vault whose keys this device has (of no use, but there)."""
-    of = VaultHome.of("work")
+    of = VaultHome.of("team")
     of.create_dirs()
     of.keys_file.write_bytes(b"keys")
     of.write_settings("file:///nowhere")
-    return "work"
+    return "team"
 
 
 def ask(vault: str, command: str, **arguments: object) -> dict[str, object]:
@@ -110,10 +110,10 @@ STATUS = {"mountpoint": "/m", "pending_bytes": 2048, "pending_ops": 3, "cache": 
 def test_status_shows_what_the_mount_process_says(run: Run, known: str) -> None:
     with daemon_answering(known, lambda _: line(ok=True, **STATUS)):
         overview = run("status")
-        one = json.loads(run("status", "work", "--json").out)
+        one = json.loads(run("status", "team", "--json").out)
         several = json.loads(run("status", "--json").out)
-        flat = run("status", "work").out
-    assert overview.out.splitlines() == ["Name  State    Mounted at  To be sent", "work  mounted  /m          2 KiB"]
+        flat = run("status", "team").out
+    assert overview.out.splitlines() == ["Name  State    Mounted at  To be sent", "team  mounted  /m          2 KiB"]
     assert one["mounted"] is True
     assert one["pending_ops"] == 3
     assert several == [one]
@@ -123,7 +123,7 @@ def test_status_shows_what_the_mount_process_says(run: Run, known: str) -> None:
 def test_status_of_an_unmounted_vault_says_so(run: Run, known: str) -> None:
     state = json.loads(run("status", known, "--json").out)
     assert state == {
-        "name": "work",
+        "name": "team",
         "mounted": False,
         "mountpoint": None,
         "state": "not mounted",
@@ -140,20 +140,20 @@ def test_a_second_mount_is_refused_and_names_the_first(run: Run, known: str) -> 
     with daemon_answering(known, lambda _: line(ok=True, mountpoint="/m")):
         result = run("mount", known)
     assert result.code == 75
-    assert two_lines(result)[0].startswith("cryptfs: 'work' is mounted at /m already (pid ")
+    assert two_lines(result)[0].startswith("cryptfs: 'team' is mounted at /m already (pid ")
 
 
 def test_a_lazy_umount_does_not_wait_for_the_process(run: Run, known: str) -> None:
     with daemon_answering(known, lambda _: line(ok=True, pending_bytes=0)) as got:
         result = run("umount", "--lazy", known)
-    assert result == (0, "'work' is unmounted.\n", "")
+    assert result == (0, "'team' is unmounted.\n", "")
     assert got == [{"cmd": "umount", "lazy": True}]
 
 
 def test_umount_says_what_is_still_to_be_sent(run: Run, known: str) -> None:
     with daemon_answering(known, lambda _: line(ok=True, pending_bytes=2048)):
         result = run("umount", "--lazy", known)
-    assert result.err == "2 KiB are still to be sent; `cryptfs sync work` does it.\n"
+    assert result.err == "2 KiB are still to be sent; `cryptfs sync team` does it.\n"
 
 
 def test_umount_of_what_is_not_mounted(run: Run, known: str) -> None:

@@ -28,14 +28,14 @@ def test_a_store_that_is_gone_fails_and_is_named(run: Run, vault: str, store_dir
 
 
 def test_keys_open_to_others_are_noticed(run: Run, vault: str, home: Path) -> None:
-    (home / "data/work/keys.cfs").chmod(0o644)
+    (home / "data/team/keys.cfs").chmod(0o644)
     _, found = findings(run, vault)
     assert found["keys"]["verdict"] == "warn"
     assert found["keys"]["advice"].startswith("`chmod 600 ")
 
 
 def test_an_option_nobody_knows_fails(run: Run, vault: str, home: Path) -> None:
-    with (home / "config/work.toml").open("a") as settings:
+    with (home / "config/team.toml").open("a") as settings:
         settings.write("explode = true\n")
     _, found = findings(run, vault)
     assert found["options"]["verdict"] == "fail"

@@ -23,9 +23,9 @@ def locked_vault(run: Run, store_dir: Path, tmp_path: Path) -> str:
     """A vault whose keys are under the passphrase "right"; `tmp_path/right` and `tmp_path/wrong` hold passphrases."""
     for word in ("right", "wrong"):
         (tmp_path / word).write_text(word + "\n")
-    made = run("init", "work", store_dir, "--passphrase-file", tmp_path / "right", "--no-recovery")
+    made = run("init", "team", store_dir, "--passphrase-file", tmp_path / "right", "--no-recovery")
     assert made.code == 0, made.err
-    return "work"
+    return "team"
 
 
 def test_wrong_passphrase(run: Run, locked_vault: str, tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_the_passphrase_may_come_from_a_descriptor(run_apart: Run, locked_vault:
 
 
 def test_no_passphrase_and_nobody_to_ask(run_apart: Run, locked_vault: str) -> None:
-    advice = says(run_apart("ls", locked_vault), 77, "The keys of 'work' need a passphrase")
+    advice = says(run_apart("ls", locked_vault), 77, "The keys of 'team' need a passphrase")
     assert advice == "Use --passphrase-file FILE, or set CRYPTFS_PASSPHRASE_FILE."
 
 
@@ -112,14 +112,14 @@ def test_full_disk(run: Run, vault: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_in_use_by_another_process(run: Run, vault: str, home: Path) -> None:
     assert run("ls", vault).code == 0
-    with (home / "data/work/lock").open("r+") as lock:
+    with (home / "data/team/lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        says(run("ls", vault), 75, "The vault 'work' is in use by process")
+        says(run("ls", vault), 75, "The vault 'team' is in use by process")
 
 
 def test_settings_that_cannot_be_read(run: Run, vault: str, home: Path) -> None:
-    (home / "config/work.toml").write_text("store = \n")
-    says(run("ls", vault), 78, f"{home}/config/work.toml cannot be read")
+    (home / "config/team.toml").write_text("store = \n")
+    says(run("ls", vault), 78, f"{home}/config/team.toml cannot be read")
 
 
 def test_an_unknown_mount_option(run: Run, vault: str, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_an_unknown_mount_option(run: Run, vault: str, tmp_path: Path) -> None:
 
 
 def test_a_key_file_that_is_none(run: Run, vault: str, home: Path) -> None:
-    os.truncate(home / "data/work/keys.cfs", 10)
+    os.truncate(home / "data/team/keys.cfs", 10)
     result = run("ls", vault)
     assert result.code == 65
     two_lines(result)

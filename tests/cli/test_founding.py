@@ -14,14 +14,14 @@ from cryptfs.crypto.words import recovery_seed
 from cryptfs.errors import WrongPassphrase
 from tests.cli.transcripts import Run, two_lines
 
-KEYS = "data/work/keys.cfs"
+KEYS = "data/team/keys.cfs"
 
 
 def test_a_new_vault_says_where_it_is_and_what_comes_next(run: Run, store_dir: Path) -> None:
-    made = run("init", "work", store_dir, "--no-passphrase", "--no-recovery")
+    made = run("init", "team", store_dir, "--no-passphrase", "--no-recovery")
     assert made == (
         0,
-        f"The vault 'work' is ready in file://{store_dir}.\nMount it with `cryptfs mount work`.\n",
+        f"The vault 'team' is ready in file://{store_dir}.\nMount it with `cryptfs mount team`.\n",
         "",
     )
     assert {"genesis", "m", "w", "README.txt"} <= {path.name for path in store_dir.iterdir()}
@@ -29,14 +29,14 @@ def test_a_new_vault_says_where_it_is_and_what_comes_next(run: Run, store_dir: P
 
 def test_the_keys_are_for_their_owner_alone(run: Run, vault: str, home: Path) -> None:
     assert stat.S_IMODE((home / KEYS).stat().st_mode) == 0o600
-    assert stat.S_IMODE((home / "data/work").stat().st_mode) == 0o700
+    assert stat.S_IMODE((home / "data/team").stat().st_mode) == 0o700
     assert not keyfile.is_protected((home / KEYS).read_bytes())
 
 
 def test_a_passphrase_file_protects_the_keys(run: Run, store_dir: Path, home: Path, tmp_path: Path) -> None:
     secret = tmp_path / "passphrase"
     secret.write_text("correct horse\nnot this line\n")
-    assert run("init", "work", store_dir, "--passphrase-file", secret, "--no-recovery").code == 0
+    assert run("init", "team", store_dir, "--passphrase-file", secret, "--no-recovery").code == 0
     data = (home / KEYS).read_bytes()
     assert keyfile.decode(data, b"correct horse").vault
     with pytest.raises(WrongPassphrase):
@@ -45,7 +45,7 @@ def test_a_passphrase_file_protects_the_keys(run: Run, store_dir: Path, home: Pa
 
 def test_the_recovery_file_holds_the_words_for_its_owner_alone(run: Run, store_dir: Path, tmp_path: Path) -> None:
     words = tmp_path / "words"
-    assert run("init", "work", store_dir, "--no-passphrase", "--recovery-file", words).code == 0
+    assert run("init", "team", store_dir, "--no-passphrase", "--recovery-file", words).code == 0
     assert stat.S_IMODE(words.stat().st_mode) == 0o600
     secret = RecoverySecret(recovery_seed([words.read_text()]))
     assert secret.public.sign_public in (store_dir / "genesis").read_bytes()
@@ -58,7 +58,7 @@ def test_an_own_certificate_is_taken(run: Run, store_dir: Path, home: Path, tmp_
     (tmp_path / "key.pem").write_bytes(pem)
     (tmp_path / "cert.der").write_bytes(der)
     pair = ("--cert", tmp_path / "cert.der", "--key", tmp_path / "key.pem")
-    assert run("init", "work", store_dir, "--no-passphrase", "--no-recovery", *pair).code == 0
+    assert run("init", "team", store_dir, "--no-passphrase", "--no-recovery", *pair).code == 0
     assert keyfile.decode((home / KEYS).read_bytes(), None).cert_der == der
 
 
@@ -73,8 +73,8 @@ def refused(run: Run, *args: object) -> tuple[str, str]:
 
 
 def test_a_name_is_taken_once(run: Run, vault: str, tmp_path: Path) -> None:
-    what, _ = refused(run, "work", tmp_path / "other", "--no-passphrase", "--no-recovery")
-    assert what == "cryptfs: There is a vault called 'work' on this device already."
+    what, _ = refused(run, "team", tmp_path / "other", "--no-passphrase", "--no-recovery")
+    assert what == "cryptfs: There is a vault called 'team' on this device already."
 
 
 def test_a_folder_holds_one_vault(run: Run, vault: str, store_dir: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_folder_holds_one_vault(run: Run, vault: str, store_dir: Path) -> None
 
 def test_a_folder_with_other_files_is_left_alone(run: Run, store_dir: Path) -> None:
     (store_dir / "thesis.txt").write_text("mine")
-    what, _ = refused(run, "work", store_dir, "--no-passphrase", "--no-recovery")
+    what, _ = refused(run, "team", store_dir, "--no-passphrase", "--no-recovery")
     assert what == f"cryptfs: {store_dir} is not empty."
     assert [path.name for path in store_dir.iterdir()] == ["thesis.txt"]
 
@@ -95,7 +95,7 @@ def test_a_name_that_could_be_no_file_name_is_refused(run: Run, store_dir: Path,
 
 
 def test_without_a_terminal_a_passphrase_must_be_named(run_apart: Run, store_dir: Path) -> None:
-    result = run_apart("init", "work", store_dir, "--no-recovery")
+    result = run_apart("init", "team", store_dir, "--no-recovery")
     assert (result.code, two_lines(result)[0]) == (
         64,
         "cryptfs: The new keys need a passphrase, and there is no terminal to ask for it.",
@@ -103,24 +103,24 @@ def test_without_a_terminal_a_passphrase_must_be_named(run_apart: Run, store_dir
 
 
 def test_without_a_terminal_the_recovery_words_need_a_file(run_apart: Run, store_dir: Path) -> None:
-    result = run_apart("init", "work", store_dir, "--no-passphrase")
+    result = run_apart("init", "team", store_dir, "--no-passphrase")
     assert (result.code, two_lines(result)[1]) == (64, "Use --recovery-file FILE, or --no-recovery.")
     assert list(store_dir.iterdir()) == []
 
 
 def test_a_certificate_needs_its_key(run: Run, store_dir: Path, tmp_path: Path) -> None:
-    refused(run, "work", store_dir, "--cert", tmp_path / "x", "--no-passphrase", "--no-recovery")
+    refused(run, "team", store_dir, "--cert", tmp_path / "x", "--no-passphrase", "--no-recovery")
 
 
 def test_an_existing_recovery_file_is_not_overwritten(run: Run, store_dir: Path, tmp_path: Path) -> None:
     words = tmp_path / "words"
     words.write_text("of another vault")
-    result = run("init", "work", store_dir, "--no-passphrase", "--recovery-file", words)
+    result = run("init", "team", store_dir, "--no-passphrase", "--recovery-file", words)
     assert result.code == 66
     assert words.read_text() == "of another vault"
 
 
 def test_a_store_below_a_missing_directory_is_not_made(run: Run, tmp_path: Path) -> None:
-    result = run("init", "work", tmp_path / "not-mounted/store", "--no-passphrase", "--no-recovery")
+    result = run("init", "team", tmp_path / "not-mounted/store", "--no-passphrase", "--no-recovery")
     assert result.code == 66
     assert not (tmp_path / "not-mounted").exists()

@@ -30,7 +30,7 @@ def point(tmp_path: Path) -> Path:
 def mounted(run: Run, vault: str, point: Path) -> Iterator[Path]:
     """The mount point of a vault, mounted in the background."""
     result = run("mount", vault, point)
-    assert result == (0, f"'work' is mounted at {point}.\n", "")
+    assert result == (0, f"'team' is mounted at {point}.\n", "")
     yield point
     run("umount", vault)
 
@@ -65,7 +65,7 @@ def test_umount_by_name_ends_the_process(run: Run, vault: str, mounted: Path) ->
 
 @on_a_mount
 def test_umount_by_mount_point(run: Run, mounted: Path) -> None:
-    assert run("umount", mounted) == (0, "'work' is unmounted.\n", "")
+    assert run("umount", mounted) == (0, "'team' is unmounted.\n", "")
 
 
 @on_a_mount
@@ -89,17 +89,17 @@ def test_what_was_written_is_there_at_the_next_mount(run: Run, vault: str, mount
 def test_a_mount_with_a_passphrase(run: Run, store_dir: Path, point: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("correct horse\n")
     secret = ("--passphrase-file", tmp_path / "secret")
-    assert run("init", "work", store_dir, "--no-recovery", *secret).code == 0
-    assert run("mount", "work", point, *secret).code == 0
-    assert run("umount", "work").code == 0
+    assert run("init", "team", store_dir, "--no-recovery", *secret).code == 0
+    assert run("mount", "team", point, *secret).code == 0
+    assert run("umount", "team").code == 0
 
 
 @on_a_mount
 def test_a_wrong_passphrase_is_told_by_the_starter(run: Run, store_dir: Path, point: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("correct horse\n")
     (tmp_path / "wrong").write_text("battery staple\n")
-    assert run("init", "work", store_dir, "--no-recovery", "--passphrase-file", tmp_path / "secret").code == 0
-    result = run("mount", "work", point, "--passphrase-file", tmp_path / "wrong")
+    assert run("init", "team", store_dir, "--no-recovery", "--passphrase-file", tmp_path / "secret").code == 0
+    result = run("mount", "team", point, "--passphrase-file", tmp_path / "wrong")
     assert (result.code, two_lines(result)[0][:40]) == (77, "cryptfs: the key file does not open: wro")
 
 
@@ -123,10 +123,10 @@ def test_mount_point_missing(run: Run, vault: str, tmp_path: Path) -> None:
 def test_mount_point_busy(run: Run, vault: str, mounted: Path, tmp_path: Path) -> None:
     result = run("mount", vault, mounted)
     assert result.code == 75
-    assert two_lines(result)[0].startswith(f"cryptfs: 'work' is mounted at {mounted} already")
+    assert two_lines(result)[0].startswith(f"cryptfs: 'team' is mounted at {mounted} already")
     assert run("init", "other", tmp_path / "other", "--no-passphrase", "--no-recovery").code == 0
     taken = run("mount", "other", mounted)
-    assert (taken.code, two_lines(taken)[0]) == (75, f"cryptfs: 'work' is mounted at {mounted}.")
+    assert (taken.code, two_lines(taken)[0]) == (75, f"cryptfs: 'team' is mounted at {mounted}.")
 
 
 @on_a_mount
@@ -137,7 +137,7 @@ def test_a_dead_mount_is_cleared_by_umount(run: Run, vault: str, mounted: Path) 
     assert select.select([ended], [], [], 20)[0]
     os.close(ended)
     assert json.loads(run("status", vault, "--json").out)["state"] == "dead mount"
-    assert run("umount", vault) == (0, "'work' is unmounted.\n", "")
+    assert run("umount", vault) == (0, "'team' is unmounted.\n", "")
     assert not any(line.split()[4] == str(mounted) for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
 
@@ -183,8 +183,8 @@ def test_allow_other_not_permitted(ordinary_user: Callable[..., Result], tmp_pat
     if "\nuser_allow_other" in Path("/etc/fuse.conf").read_text():
         pytest.skip("this machine permits it to everybody")
     theirs = tmp_path / "theirs"
-    assert ordinary_user("init", "work", theirs / "store", "--no-passphrase", "--no-recovery").code == 0
-    result = ordinary_user("mount", "work", theirs / "mnt", "--foreground", "-o", "allow_other")
+    assert ordinary_user("init", "team", theirs / "store", "--no-passphrase", "--no-recovery").code == 0
+    result = ordinary_user("mount", "team", theirs / "mnt", "--foreground", "-o", "allow_other")
     if "/dev/fuse" in result.err:
         pytest.skip("an ordinary user cannot open /dev/fuse here")
     what, advice = result.err.splitlines()[-2:]

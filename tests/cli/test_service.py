@@ -31,19 +31,19 @@ def test_enable_installs_starts_and_keeps_the_home(
     unit = (units / "cryptfs@.service").read_text()
     assert f"ExecStart={sys.executable} -m cryptfs mount --foreground %i\n" in unit
     assert "%h/.local/bin" not in unit
-    drop_in = (units / "cryptfs@work.service.d/cryptfs.conf").read_text()
+    drop_in = (units / "cryptfs@team.service.d/cryptfs.conf").read_text()
     assert drop_in == f'[Service]\nEnvironment="CRYPTFS_HOME={home}"\n'
     assert systemctl.read_text().splitlines() == [
         "--user daemon-reload",
-        "--user enable --now cryptfs@work.service",
+        "--user enable --now cryptfs@team.service",
     ]
 
 
 def test_disable_takes_back_what_enable_did(run: Run, vault: str, systemctl: Path, tmp_path: Path) -> None:
     run("enable", vault)
     assert run("disable", vault).code == 0
-    assert not (tmp_path / "config/systemd/user/cryptfs@work.service.d").exists()
-    assert "--user disable --now cryptfs@work.service" in systemctl.read_text()
+    assert not (tmp_path / "config/systemd/user/cryptfs@team.service.d").exists()
+    assert "--user disable --now cryptfs@team.service" in systemctl.read_text()
 
 
 def test_a_service_has_nobody_to_ask_for_a_passphrase(
@@ -51,11 +51,11 @@ def test_a_service_has_nobody_to_ask_for_a_passphrase(
 ) -> None:
     secret = tmp_path / "passphrase"
     secret.write_text("secret")
-    assert run("init", "work", store_dir, "--passphrase-file", secret, "--no-recovery").code == 0
-    result = run("enable", "work")
+    assert run("init", "team", store_dir, "--passphrase-file", secret, "--no-recovery").code == 0
+    result = run("enable", "team")
     assert (result.code, two_lines(result)[1]) == (64, "Name a file only you can read: --passphrase-file FILE.")
-    assert run("enable", "work", "--passphrase-file", secret).code == 0
-    drop_in = tmp_path / "config/systemd/user/cryptfs@work.service.d/cryptfs.conf"
+    assert run("enable", "team", "--passphrase-file", secret).code == 0
+    drop_in = tmp_path / "config/systemd/user/cryptfs@team.service.d/cryptfs.conf"
     assert f'Environment="CRYPTFS_PASSPHRASE_FILE={secret}"' in drop_in.read_text()
 
 
