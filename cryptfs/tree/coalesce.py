@@ -23,7 +23,9 @@ from cryptfs.format.operation import (
     Link,
     Op,
     Put,
+    Rekey,
     Rename,
+    Restore,
     Rmdir,
     SetAttr,
     SetXattr,
@@ -92,6 +94,8 @@ class _Batch:
     last_put: dict[bytes, int] = field(default_factory=dict)
     settings: dict[bytes, list[int]] = field(default_factory=dict)
     mentioned: dict[bytes, int] = field(default_factory=dict)  # inode -> index of the last operation that names it
+    last_use: dict[bytes, int] = field(default_factory=dict)  # inode -> index of the last operation on it
+    citers: dict[int, set[bytes]] = field(default_factory=dict)  # k -> inodes of the operations whose versions name it
     vanished: list[int] = field(default_factory=list)
 
 
@@ -99,9 +103,34 @@ def coalesce(pending: Sequence[Pending]) -> Coalesced:
     """Join what can be joined. `pending` in local order, each inode and version under one name only (see `settle`)."""
     batch = _Batch()
     for index, one in enumerate(pending):
+        _look_ahead(batch, index, one.op)
+    for index, one in enumerate(pending):
         batch.slots.append(None)
         _add(batch, index, one.k, one.op)
     return Coalesced([slot for slot in batch.slots if slot is not None], batch.vanished)
+
+
+def _look_ahead(batch: _Batch, index: int, op: Op) -> None:
+    """Note what must stay because a later operation depends on it."""
+    cited: list[tuple[bytes, Ver]] = []
+    match op:
+        case Put() | Rekey():
+            cited = [(op.i, op.base)]
+        case Restore():
+            cited = [(op.i, op.base), (op.i, op.old)]
+        case Unlink():
+            cited = [(op.i, op.lver), (op.i, op.cver)]
+        case Rmdir() | Rename():
+            cited = [(op.i, op.lver)]
+        case _:
+            pass
+    if isinstance(op, Rename) and op.replaced is not None:
+        cited += [(op.replaced.i, op.replaced.lver), (op.replaced.i, op.replaced.cver)]
+    for inode, ver in cited:
+        for number in map(provisional_number, ver):
+            if number is not None:
+                batch.citers.setdefault(number, set()).add(inode)
+    batch.last_use[getattr(op, "i", b"")] = index
 
 
 def _add(batch: _Batch, index: int, k: int, op: Op) -> None:
@@ -311,6 +340,11 @@ def _join_setattr(batch: _Batch, k: int, op: SetAttr) -> bool:
     return True
 
 
+def _ks(batch: _Batch, at: int) -> list[int]:
+    slot = batch.slots[at]
+    return [] if slot is None else slot.ks
+
+
 # ---- what never existed for anybody else ---------------------------------------------------------------------------
 
 
@@ -319,6 +353,11 @@ def _vanish(batch: _Batch, index: int, op: Unlink | Rmdir) -> bool:
     made = batch.made.get(op.i)
     if made is None or made.fixed or made.links != 1 or made.parent_of or len(op.lver) != 1:
         return False
+    if batch.last_use[op.i] != index:
+        return False  # it comes back from the trash
+    ks = [k for at in made.slots for k in _ks(batch, at)]
+    if any(batch.citers.get(k, set()) - {op.i} for k in ks):
+        return False  # after a conflict its content, or its name, was merged into another file
     number = provisional_number(op.lver[0])
     place = None if number is None else batch.places.pop((number, op.i), None)
     slot = batch.slots[made.at]

@@ -104,6 +104,8 @@ class LocalUser:
         self.first_op = 0
         self.seq = 0
         self.texts = 0
+        self.label = "Anna's laptop"
+        self.role = 1
 
     # ---- doing something
 
@@ -261,7 +263,7 @@ class LocalUser:
         batch = make_batch(part, self.replica, self.log, self.first_op, VAULT)
         digest = hashlib.sha256(self.log + b"%d" % self.seq).digest()
         seg = IntegratedSegment(
-            self.log, self.seq, digest, stamp, 1_700_000_000_000 + self.rng.randrange(10**6), "Anna's laptop", 1,
+            self.log, self.seq, digest, stamp, 1_700_000_000_000 + self.rng.randrange(10**6), self.label, self.role,
             self.first_op, batch.ops, own=True, ids=batch.ids,
         )  # fmt: skip
         self.first_op += len(batch.ops)
