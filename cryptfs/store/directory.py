@@ -136,21 +136,21 @@ class DirectoryStore:
         folder, name = split_key(key)
         call.check()
         with mapped(str(self._path)), self._folders.writing(folder) as at:
-            if not self._holds(at, key, name, source, call) and not self._write(at, name, source, call):
-                self._holds(at, key, name, source, call)  # lost a race: to equal bytes, or Exists is raised
+            placed = self._holds(at, key, name, source, call) or self._write(at, name, source, call)
+            # The name was taken meanwhile: by equal bytes, by others (Exists), or by something that is no object.
+            if not placed and not self._holds(at, key, name, source, call) and is_there(at, name):
+                raise Exists(f"{self._path / key} is not a file")
             self._faults.step("store.put.sync-folder")
             os.fsync(at)
-            placed = _stat(at, folder, name)
-        if placed is None:
+            found = _stat(at, folder, name)
+        if found is None:
             raise Retry(f"{key} was removed from {self._path} while it was written")
-        return placed
+        return found
 
     def _holds(self, at: int, key: str, name: str, source: Source, call: Call) -> bool:
-        """Whether the object lies there already, durable. `Exists` if the name holds anything else."""
+        """Whether the object lies there already, durable. `Exists` if another does."""
         with open_object(at, name) as fd:
             if fd is None:
-                if is_there(at, name):
-                    raise Exists(f"{self._path / key} is not a file")
                 return False
             if not source.equals(fd, call):
                 raise Exists(f"another object lies under {key} in {self._path}")

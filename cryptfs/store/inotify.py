@@ -89,8 +89,8 @@ class Inotify:
                 at += length
                 if mask & _OVERFLOW:
                     seen.append(Seen("", ""))
-                elif mask & _IGNORED:  # the folder itself went
-                    seen.append(Seen("", self._folders.pop(number, "")))
+                elif mask & _IGNORED:  # the folder itself went, which its parent tells of
+                    self._folders.pop(number, None)
                 elif number in self._folders:
                     seen.append(Seen(self._folders[number], name))
 

@@ -14,7 +14,7 @@ import pytest
 
 from cryptfs.errors import Denied, Exists, Fatal, LocalDisk, NotFound, Quota, Retry, StoreError, StoreGone
 from cryptfs.faults import Faults
-from cryptfs.store import Abort, Call, Cap, DirectoryStore, _copying
+from cryptfs.store import Abort, Call, Cap, DirectoryStore, Stat, _copying
 from cryptfs.store._os_errors import store_error
 
 CALL = Call()
@@ -132,9 +132,9 @@ def test_a_directory_one_may_only_read_is_denied_with_advice(tmp_path: Path, ver
 def test_a_directory_one_may_not_enter_is_denied(tmp_path: Path, verb: str) -> None:
     place = open_to_all(tmp_path)
     DirectoryStore(place).put("p/aa", BODY, CALL)
-    place.chmod(0o000)
     if os.geteuid() != 0:
         pytest.skip("the owner would have to become somebody else")
+    place.chmod(0o000)
     assert in_child(lambda: VERBS[verb](DirectoryStore(place)), user=65534) == (Denied, f"{place}: Permission denied")
 
 
@@ -246,6 +246,13 @@ def test_a_put_passes_these_steps_in_this_order(place: Path) -> None:
     passed: list[str] = []
     put_once(place, Faults(1, passed.append, sticky=True))
     assert passed == PUT_STEPS
+
+
+def test_an_equal_put_writes_nothing(place: Path) -> None:
+    put_once(place, Faults())
+    passed: list[str] = []
+    put_once(place, Faults(1, passed.append, sticky=True))
+    assert passed == ["store.put.sync-root", "store.put.sync-found", "store.put.sync-folder"]
 
 
 @pytest.mark.parametrize("step", EVERY_STEP)
@@ -498,11 +505,12 @@ def test_what_the_directory_allows_is_allowed_below_it(place: Path, mode: int, f
 # ---- poorer file systems ---------------------------------------------------------------------------------------------
 
 
-def test_without_hard_links_objects_are_renamed_into_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(errno.EPERM, "no hard links here")
+def refuse_links(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, "no hard links here")
 
-    monkeypatch.setattr(os, "link", refuse)
+
+def test_without_hard_links_objects_are_renamed_into_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", refuse_links)
     store = DirectoryStore(place)
     assert Cap.IF_ABSENT in store.caps
     store.put("p/aa", BODY, CALL)
@@ -526,6 +534,25 @@ def test_without_copy_file_range_a_file_is_sent_through_the_kernel(
     (tmp_path / "pack").write_bytes(BODY)
     store = DirectoryStore(place)
     store.put_file("p/aa", tmp_path / "pack", CALL)
+    assert store.get("p/aa", CALL) == BODY
+
+
+def test_a_copy_begun_in_one_way_is_finished_in_the_other(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, moved = os.copy_file_range, []
+
+    def copy_once(source: int, target: int, count: int, *offsets: int) -> int:
+        if moved:
+            return 0
+        moved.append(copy(source, target, 1500, *offsets))
+        return moved[0]
+
+    monkeypatch.setattr(os, "copy_file_range", copy_once)
+    (tmp_path / "pack").write_bytes(BODY)
+    store = DirectoryStore(place)
+    store.put_file("p/aa", tmp_path / "pack", CALL)
+    assert moved == [1500]
     assert store.get("p/aa", CALL) == BODY
 
 
@@ -617,6 +644,23 @@ def test_an_object_removed_while_it_is_put_is_put_again_by_the_next_try(place: P
 
     with pytest.raises(Retry, match="removed"):
         put_once(place, Faults(1, remove, sticky=True))
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_two_puts_of_equal_bytes_racing_past_the_first_look(
+    place: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    winner = DirectoryStore(place)
+    first: list[Stat] = []
+    if not links:
+        monkeypatch.setattr(os, "link", refuse_links)
+
+    def overtake(name: str) -> None:
+        if name == "store.put.link":
+            first.append(winner.put("p/aa", BODY, CALL))
+
+    assert [put_once(place, Faults(1, overtake, sticky=True))] == first
+    assert names(place) == ["p/aa"]
 
 
 def test_two_puts_of_other_bytes_racing_past_the_first_look(place: Path) -> None:

@@ -40,6 +40,7 @@ def test_new_changed_and_missing_objects_are_told() -> None:
 def test_only_the_last_two_cursors_live() -> None:
     feed = ListingFeed(Shelf(A))
     cursors = [feed.since("", CALL)[1] for _ in range(3)]
+    assert feed.since(cursors[1], CALL)[0] == []
     assert feed.since(cursors[2], CALL)[0] == []
     assert feed.since(cursors[0], CALL)[0] == [Change("l/aa", A)]
 

@@ -1,6 +1,8 @@
 """Change notices of a directory store."""
 
+import contextlib
 import errno
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cryptfs.store import Abort, Call, DirectoryStore, watching
+from cryptfs.store.base import MONOTONIC
 from cryptfs.store.inotify import Inotify, Seen
 
 LONG = 60.0  # far beyond what any of these takes; nothing here waits for it to pass
@@ -101,14 +104,42 @@ def test_packs_temporary_and_foreign_files_are_not_worth_waking_for(
     assert is_quiet(store)
 
 
+class Observed(Abort):
+    """Tells when somebody has asked to be woken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+
+    @contextlib.contextmanager
+    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
+        with super().waking(wake):
+            self.asked.set()
+            yield
+
+
 def test_an_abort_wakes_one_who_sleeps(store: DirectoryStore) -> None:
-    abort = Abort()
+    abort = Observed()
     outcome: list[bool] = []
     sleeper = threading.Thread(target=lambda: outcome.append(store.wait_for_change(Call(abort=abort))))
     sleeper.start()
+    abort.asked.wait()
     abort.set()
     sleeper.join()
     assert outcome == [False]
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e12])
+def test_an_abort_ends_a_wait_for_ever(seconds: float) -> None:
+    abort = Abort()
+    outcome: list[bool] = []
+    sleeper = threading.Thread(target=lambda: outcome.append(abort.wait(seconds)))
+    sleeper.start()
+    abort.set()
+    sleeper.join()
+    MONOTONIC.wait(seconds, abort)
+    MONOTONIC.wait(-1.0, None)
+    assert outcome == [True]
 
 
 def test_a_call_already_aborted_does_not_sleep(store: DirectoryStore) -> None:
