@@ -229,12 +229,19 @@ class FileContent:
             return
         end = offset + len(data)
         self._host.check_space()
-        self.ensure_loaded()
+        await self._know_keys()
         await self._gather(offset, end)
         self._write_now(offset, memoryview(data), now_ns)
         if self._host_pressure():
             self.hand_over_now()
         self._host.relieve()
+
+    async def _know_keys(self) -> None:
+        """Load what names the file's keys: a new key must not take the version of an old one."""
+        self.ensure_loaded()
+        base = self.map.base
+        if base.manifest is not None and base.root is None:
+            await self.load_page(base, -1)
 
     async def _gather(self, offset: int, end: int) -> None:
         """Have in memory what a write of offset..end changes only in part. Nothing awaits after the last check."""
@@ -348,7 +355,7 @@ class FileContent:
         """Cut or extend to `size` bytes; extending costs nothing however far. Raises as `write`."""
         if size > FILE_SIZE_MAX:
             raise FsError(errno.EFBIG)
-        self.ensure_loaded()
+        await self._know_keys()
         if size > self.size:
             self._host.check_space()
             await self._gather(self.size, size)

@@ -35,6 +35,8 @@ class Lineage:
     def write_key(self) -> tuple[int, FileKey]:
         """Version and key that new chunks are sealed under. Raises NotAllowed while nothing may be sealed."""
         if self.newest < 0 or not self._current():
+            if self.newest < 0 and self.fid:
+                raise RuntimeError("the keys of the sealed version were not loaded")
             if not self.fid:
                 self.fid = random_bytes(16)
             self.newest += 1
