@@ -32,7 +32,7 @@ KEYS = [
 
 @dataclass
 class Subject:
-    """One kind of store: `open` gives another client of the same place, `fill` puts many small objects quickly."""
+    """One kind of store: `open` gives another client of the same place, `fill` puts many small packs quickly."""
 
     open: Callable[[], Store]
     fill: Callable[[Iterable[str]], None]
@@ -40,8 +40,8 @@ class Subject:
 
 def directory_subject(path: Path) -> Subject:
     def fill(keys: Iterable[str]) -> None:
+        (path / "p").mkdir()
         for key in keys:
-            (path / key).parent.mkdir(exist_ok=True)
             (path / key).write_bytes(b"x")
 
     return Subject(lambda: DirectoryStore(path), fill)
