@@ -58,10 +58,11 @@ class Commands:
     async def _sync(self, _: Answer, say: Say) -> Answer:
         async def progress() -> None:
             while True:
-                await say({"progress": {"pending_bytes": self._pending_bytes()}})
                 await trio.sleep(_PROGRESS_SECONDS)
+                await say({"progress": {"pending_bytes": self._pending_bytes()}})
 
         await self._fs.files.hand_over_all()
+        await say({"progress": {"pending_bytes": self._pending_bytes()}})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(progress)
             await self._vault.sync()

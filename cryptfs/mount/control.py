@@ -77,13 +77,16 @@ class ControlServer:
         self._listener = listener
 
     async def run(self) -> None:
-        """Accept until cancelled."""
+        """Accept until cancelled or closed."""
         if self._listener is None:
             raise RuntimeError("listen first")
         async with trio.open_nursery() as nursery:
             while True:
                 try:
                     connection, _ = await self._listener.accept()
+                except trio.ClosedResourceError:
+                    nursery.cancel_scope.cancel()
+                    return
                 except OSError as err:
                     if err.errno not in (errno.EMFILE, errno.ENFILE, errno.ECONNABORTED):
                         raise

@@ -18,7 +18,7 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, SetattrFields, StatvfsData
 
-from cryptfs.errors import CryptfsError
+from cryptfs.errors import CryptfsError, FsError
 from cryptfs.mount.attributes import Attributes
 from cryptfs.mount.changing import Change
 from cryptfs.mount.deadline import within
@@ -61,8 +61,10 @@ def answer(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
             return method(*args, **kwargs)
         except FUSEError:
             raise
-        except CryptfsError as err:
+        except FsError as err:
             raise FUSEError(err.errno) from err
+        except CryptfsError as err:
+            raise _trouble(err) from err
         except Exception as err:
             raise _own_fault(name, err) from err
 
@@ -84,8 +86,10 @@ def handler(
                 return await within(seconds, method(*args, **kwargs))
             except FUSEError:
                 raise
-            except CryptfsError as err:
+            except FsError as err:
                 raise FUSEError(err.errno) from err
+            except CryptfsError as err:
+                raise _trouble(err) from err
             except trio.TooSlowError as err:
                 raise FUSEError(errno.ETIMEDOUT) from err
             except Exception as err:  # Cancelled and KeyboardInterrupt are no Exceptions: they pass
@@ -94,6 +98,21 @@ def handler(
         return guarded
 
     return wrap
+
+
+class _Said:
+    """The trouble logged last: a condition that lasts is said once, not at every request."""
+
+    text = ""
+
+
+def _trouble(err: CryptfsError) -> FUSEError:
+    """Not the program's fault: the log says what the program cannot be told."""
+    text = f"{err} {err.advice}"
+    if text != _Said.text:
+        _log.warning("%s", text)
+        _Said.text = text
+    return FUSEError(err.errno)
 
 
 def _own_fault(name: str, err: Exception) -> FUSEError:

@@ -100,8 +100,7 @@ class SpinningReader:
 
     def notify_closing(self, fd: int) -> None:
         """Wake whoever waits, spinning or asleep."""
-        if fd == self._fd:
-            self._closed = True
+        self._closed = True
         trio.lowlevel.notify_closing(fd)
 
     def _may_spin(self) -> bool:

@@ -68,7 +68,8 @@ def prepare(point: Path, name: str, *, nonempty: bool) -> Path:
         raise InUse(f"{point} holds a dead mount of {there.source}.", f"Clear it: `fusermount3 -uz {point}`.")
     try:
         kind = point.stat().st_mode
-        empty = nonempty or not next(os.scandir(point), None)
+        with os.scandir(point) as entries:
+            empty = nonempty or next(entries, None) is None
     except FileNotFoundError as err:
         raise UsageError(f"There is no directory {point}.", f"Make it: `mkdir -p {point}`.") from err
     except PermissionError as err:

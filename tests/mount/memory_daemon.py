@@ -1,0 +1,70 @@
+"""The mount process on a vault in memory: `memory_daemon.py POINT SOCKET [option=value ...]`, for tests.
+
+`slow=FILE` makes reads and writes wait while FILE exists; `settle=FILE` writes a line to FILE when the vault is closed.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import trio
+from memory_vault import MemoryContent, MemoryVault, new_replica
+
+from cryptfs.errors import CryptfsError
+from cryptfs.mount.daemon import MountProcess
+from cryptfs.mount.mountoptions import MountOptions
+from cryptfs.mount.mountpoint import prepare
+from cryptfs.mount.process import harden
+
+
+def slow_contents(flag: Path) -> None:
+    """Contents wait while the flag is there, as on a store that does not answer."""
+    quick = MemoryContent.read
+
+    async def read(self: MemoryContent, offset: int, length: int) -> bytes:
+        while flag.exists():  # noqa: ASYNC110, ASYNC240  # a flag another process sets
+            await trio.sleep(0.01)
+        return await quick(self, offset, length)
+
+    MemoryContent.read = read
+
+
+@contextlib.asynccontextmanager
+async def opener(settle: str) -> AsyncIterator[MemoryVault]:
+    with tempfile.TemporaryDirectory() as local:
+        vault = MemoryVault(new_replica(Path(local) / "replica.db"))
+        yield vault
+        dirty = [st for st, (content, _) in vault.open_files.items() if content.dirty and not content.detached]
+        vault.replica.close()
+        if settle:
+            Path(settle).write_text(f"dirty {len(dirty)} ops {len(vault.ops)}\n")  # noqa: ASYNC240
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    options = dict(text.split("=", 1) for text in sys.argv[3:])
+    if "slow" in options:
+        slow_contents(Path(options["slow"]))
+    harden()
+    try:
+        wanted = MountOptions.of(options)
+        point = prepare(Path(sys.argv[1]), "memory", nonempty=wanted.nonempty)
+        settle = options.get("settle", "")
+        trio.run(MountProcess(lambda: opener(settle), "memory", Path(sys.argv[2]), point, wanted).run)
+    except* CryptfsError as group:
+        error = group.exceptions[0]
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        print(f"{error}\n{error.advice}", file=sys.stderr)
+        os._exit(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
