@@ -147,7 +147,7 @@ def _link(state: State, step: Step, op: Link) -> None:
         step.clean = False
         return
     home = state.home(op.p)
-    if home is None or node.kind == KIND_DIR or state.link(node.st, state.ids.external(step.op)) is not None:
+    if home is None or node.kind == KIND_DIR or state.used(step, node.st):
         step.invalid += 1  # 36
         return
     _place_home(state, step, home, op.name, node)  # 26, 27
@@ -236,7 +236,7 @@ def _rename(state: State, step: Step, op: Rename) -> None:
         _exchange(state, step, op, node)
         return
     home = state.home(op.p2)
-    if home is None:
+    if home is None or state.used(step, node.st):
         step.invalid += 1  # 36
         return
     entry = state.link(node.st, state.ids.external_of(op.lver))
@@ -285,6 +285,9 @@ def _exchange(state: State, step: Step, op: Rename, node: NodeRow) -> None:
     if one is None or two is None or one.st == two.st:
         step.clean = False
         state.tell(step, "moved elsewhere", node.st, op.name2)
+        return
+    if state.used(step, one.st) or state.used(step, two.st):
+        step.invalid += 1  # 36
         return
     circle = (one.kind == KIND_DIR and one.st in state.path(two.parent)) or (
         two.kind == KIND_DIR and two.st in state.path(one.parent)

@@ -114,6 +114,10 @@ class State:
                 return entry
         return None
 
+    def used(self, step: Step, st: int) -> bool:
+        """Whether the operation has placed a link of the node already, which only a forger's can have."""
+        return step.k is None and self.link(st, self.ids.external(step.op)) is not None
+
     def first_link(self, st: int) -> Entry | None:
         """The link that comes first by version, directory and name, the same on every device."""
         links = self.rows.links(st)

@@ -7,6 +7,8 @@ device has not pulled yet is as if it were offline.
 import random
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from cryptfs.format.operation import KIND_FILE, Create, Expire, OpId, Put, Rekey, Rename, Restore, Undelete, Unlink
 from cryptfs.tree import IntegratedSegment, Replica
 from tests.simulation.tree_device import LocalUser, check_tree, content_of, open_replica, state_of
@@ -131,9 +133,7 @@ class Device(LocalUser):
 
 def as_foreign(seg: IntegratedSegment) -> IntegratedSegment:
     """The segment as another device gets it."""
-    return IntegratedSegment(
-        seg.log, seg.seq, seg.digest, seg.stamp, seg.wall_ms, seg.label, seg.role, seg.first_op, seg.ops
-    )
+    return replace(seg, own=False, ids={})
 
 
 def own_edits(replica: Replica) -> set[int]:

@@ -5,17 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cryptfs.tree import IntegratedSegment, Replica, ReplicaDamaged
+from cryptfs.tree import Replica, ReplicaDamaged
 from tests.simulation.tree_device import LocalUser, check_tree, open_replica, state_of
+from tests.simulation.tree_group import as_foreign
 
 SEEDS = range(60)
-
-
-def foreign(seg: IntegratedSegment) -> IntegratedSegment:
-    """The segment as another device gets it."""
-    return IntegratedSegment(
-        seg.log, seg.seq, seg.digest, seg.stamp, seg.wall_ms, seg.label, seg.role, seg.first_op, seg.ops
-    )
 
 
 def shown(replica: Replica) -> list[object]:
@@ -44,7 +38,7 @@ def test_sealing_in_place_gives_the_state_that_integrating_gives(seed: int, alon
         assert [(p, n._replace(cver=b"")) for p, n in before] == [
             (p, n._replace(cver=b"")) for p, n in shown(user.replica)
         ], "sealing moved something under the programs"
-        fresh.integrate([foreign(seg)])
+        fresh.integrate([as_foreign(seg)])
         check_tree(fresh)
         user.replica.pop_tentative()
         assert state_of(user.replica) == state_of(fresh), f"seed {seed} stamp {stamp}"
