@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,19 +61,28 @@ def test_mount_point_that_is_not_empty_is_refused(stage) -> None:
     assert not is_mounted(stage.point)
 
 
-def test_connection_abort_ends_the_daemon_with_an_error(stage) -> None:
-    if os.geteuid() != 0 or not Path("/sys/fs/fuse/connections").exists():
-        pytest.skip("needs root and the fuse control file system")
+@pytest.fixture
+def connections() -> Iterator[Path]:
+    """The control file system of FUSE, mounted for the test if it is not."""
+    path = Path("/sys/fs/fuse/connections")
+    if os.geteuid() != 0 or not path.exists():
+        pytest.skip("needs root and the control file system of FUSE")
+    if is_mounted(path):
+        yield path
+        return
+    subprocess.run(["mount", "-t", "fusectl", "fusectl", str(path)], check=True)
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def test_connection_abort_ends_the_daemon_with_an_error(stage, connections: Path) -> None:
     mount = stage.mount()
     (stage.point / "f").write_bytes(b"kept")
     fd = os.open(stage.point / "f", os.O_RDONLY)
     os.fsync(fd)
     os.close(fd)
     device = os.minor(os.stat(stage.point).st_dev)
-    abort = Path(f"/sys/fs/fuse/connections/{device}/abort")
-    if not abort.exists():
-        pytest.skip("the fuse control file system is not mounted")
-    abort.write_text("1")
+    (connections / str(device) / "abort").write_text("1")
     assert mount.daemon.wait(30) != 0
     mount = stage.mount()
     assert (stage.point / "f").read_bytes() == b"kept"
