@@ -16,10 +16,11 @@ import trio
 
 from cryptfs.cli.evidence import examine_logs
 from cryptfs.errors import HostileStore, NeedsUpdate, NotFound, StoreError
-from cryptfs.format.content import WHERE_BODY2, WHERE_PACK, Loc
-from cryptfs.format.names import PackName, RollupName, SegmentName, parse_name
+from cryptfs.format.content import WHERE_BODY2, Loc
+from cryptfs.format.names import PackName, RollupName, SegmentName, pack_name, parse_name
 from cryptfs.format.operation import KIND_FILE
 from cryptfs.store import Call, Store
+from cryptfs.vault.records import locate
 from cryptfs.vault.vault import Vault
 
 __all__ = ["Problem", "Report", "check_vault"]
@@ -100,9 +101,10 @@ async def _objects_of(vault: Vault, st: int) -> tuple[set[str], bool]:
     content = vault.open_file(st)
     try:
         await content.load_all()
+        refs = [content.map.get(index) for index in content.present_chunks()]
+        holders = [locate(ref)[0] for ref in refs if ref is not None]
+        places = [Loc(holder.where, holder.id, 0) for holder in holders]
         base = content.map.base
-        chunks = -(-content.size >> content.chunk_log2)
-        places = [Loc(ref.container.where, ref.container.id, 0) for _index, ref in content.map.present(chunks)]
         if base.manifest is not None and base.root is not None:
             places += [base.manifest.loc, *(page.loc for page in base.root.pages if page is not None)]
     finally:
@@ -113,11 +115,9 @@ async def _objects_of(vault: Vault, st: int) -> tuple[set[str], bool]:
 
 def _key_of(vault: Vault, place: Loc) -> str:
     """The object at a place; empty for one that is only on this machine so far."""
-    if place.where == WHERE_PACK and place.id:
-        return f"p/{place.id.hex()}"
     if place.where == WHERE_BODY2:
-        return vault.cache.segments.name(place.id) or f"l/?-{place.id.hex()}"
-    return ""
+        return vault.cache.segments.name(place.id) or f"segment {place.id.hex()}"
+    return pack_name(place.id) if place.id else ""
 
 
 def _packs_and_segments(store: Store) -> set[str]:
@@ -126,7 +126,7 @@ def _packs_and_segments(store: Store) -> set[str]:
     for stat in store.list("", Call.within(_LIST_SECONDS)):
         name = parse_name(stat.key)
         if isinstance(name, PackName):
-            found.add(f"p/{name.id.hex()}")
+            found.add(pack_name(name.id))
         elif isinstance(name, SegmentName | RollupName):
             found.add(stat.key)
     return found

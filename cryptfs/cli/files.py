@@ -14,7 +14,7 @@ from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.control import Daemon
 from cryptfs.cli.copying import copy_in, copy_out
 from cryptfs.cli.opening import open_here, open_tree
-from cryptfs.cli.output import document, fields, line, moment, safe, table
+from cryptfs.cli.output import cell, document, fields, line, moment, safe, table
 from cryptfs.cli.trees import DirectTree, Item, Tree
 from cryptfs.mount.filesystem import FileSystem, Rules
 from cryptfs.vault.home import VaultHome
@@ -132,11 +132,12 @@ def info(*, name: str, path: str, as_json: bool, passphrase_file: Path | None) -
         document(found)
     else:
         fields({key: value for key, value in found.items() if not isinstance(value, list)})
-        for key, value in found.items():
-            if isinstance(value, list):
-                line(f"{key}:")
-                for entry in value:
-                    line(f"  {safe(str(entry))}")
+        objects = found.get("objects")
+        if objects:
+            line()
+            table(
+                [str(title).capitalize() for title in objects[0]], [[cell(v) for v in one.values()] for one in objects]
+            )
 
 
 async def _info_here(home: VaultHome, passphrase_file: Path | None, path: bytes) -> dict[str, object]:

@@ -74,8 +74,9 @@ def test_info_names_the_objects_of_a_file(run: Run, filled: str, store_dir: Path
     assert run("sync", filled).code == 0
     found = json.loads(run("info", filled, "big", "--json").out)
     assert found["size"] == 3_000_000
-    for key in found["objects"]:
-        assert (store_dir / key).is_file()
+    for entry in found["objects"]:
+        assert (store_dir / entry["object"]).is_file()
+    assert found["objects"][0]["object"] in run("info", filled, "big").out
 
 
 @pytest.mark.parametrize(
