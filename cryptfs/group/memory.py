@@ -16,7 +16,7 @@ from cryptfs.crypto.keys import PurposeKey, local_ctx
 from cryptfs.crypto.seal import open_sealed, seal
 from cryptfs.errors import Damaged, Invalid
 from cryptfs.format import form
-from cryptfs.format.codec import Wire, check_fmt, decode, encode
+from cryptfs.format.codec import Wire, check_fmt, decode_top, encode
 from cryptfs.format.segment_body import LogHead
 
 __all__ = [
@@ -98,7 +98,7 @@ def recall(data: bytes, key: PurposeKey, vault: bytes) -> TrustMemory:
         raise Damaged("this is no trust memory")
     plain = open_sealed(key, local_ctx("memory", vault), data[8:])
     try:
-        memory = decode(TrustMemory, plain, _MEMORY_MAX)
+        memory = decode_top(TrustMemory, plain, _MEMORY_MAX)
         check_fmt(memory.fmt)
         _check(memory)
     except Invalid as err:
@@ -186,10 +186,8 @@ def compare(memory: TrustMemory, sight: Sight) -> list[Finding]:
 
 
 def _covers(checkpoint: LogHead | None, head: LogHead) -> bool:
-    if checkpoint is None or checkpoint.seq < head.seq:
-        return False
-    # At the same place the digests must agree; above it, the checkpoint's author vouches for the chain below.
-    return checkpoint.seq > head.seq or checkpoint.digest == head.digest
+    """Above its place, the checkpoint's author vouches for the chain below; at the same place digests must agree."""
+    return checkpoint is not None and (checkpoint.seq > head.seq or checkpoint == head)
 
 
 # ---- going forward ---------------------------------------------------------------------------------------------------

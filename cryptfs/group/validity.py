@@ -80,7 +80,7 @@ def judge_segment(
     known = [placed for placed in heads.values() if placed is not None]
     view = graph.view(body.mheads)
     _check_stamp(claim, known, waived=len(heads) < len(body.vec))
-    _check_citations(claim, view, opener, graph.node(owner.entry), known)
+    _check_citations(claim, view, opener, known)
     if claim.ks != b"".join(resolver(view).eids):
         raise Invalid("a segment is sealed under other epochs than those its author had seen")  # S5
     if claim.seq == 0:
@@ -94,16 +94,14 @@ def next_stamp(before: Placed | None, heads: list[Placed]) -> int:
     return 1 + max([placed.stamp for placed in heads] + ([before.stamp] if before else []), default=0)
 
 
-def counts(log_id: bytes, seq: int, graph: StatementGraph, now: Resolved, ends: Mapping[bytes, LogEnd]) -> bool:
-    """S7: in the membership resolved over everything known, whether segment `seq` of the log exists for the state.
+def counts(log_id: bytes, seq: int, ends: Mapping[bytes, LogEnd]) -> bool:
+    """S7: whether segment `seq` of a log exists for the state; `ends` from `ends.log_ends` over everything known.
 
-    Together with `ends.surviving`, which also asks whether it lies on the chain to the end.
+    A log without valid admission ends at nothing there, and readers have none. That the segment lies on the chain to
+    the end is for `ends.surviving` to say.
     """
-    opener, owner = graph.log_opener(log_id), graph.log_owner(log_id)
-    if opener is None or owner is None or opener.id not in now.valid:  # if it is, so is the entry
-        return False
     end = ends.get(log_id)
-    return owner.tier >= Tier.WRITER and end is not None and (end.count is None or seq < end.count)
+    return end is not None and (end.count is None or seq < end.count)
 
 
 def given_up(graph: StatementGraph, now: Resolved) -> Callable[[LogHead], bool]:
@@ -131,9 +129,9 @@ def _check_stamp(claim: Claim, heads: list[Placed], *, waived: bool) -> None:
         raise Invalid("a segment's stamp does not follow from what it has seen")
 
 
-def _check_citations(claim: Claim, view: View, opener: Node, admission: Node, heads: list[Placed]) -> None:
+def _check_citations(claim: Claim, view: View, opener: Node, heads: list[Placed]) -> None:
     """S4: its author was in, the log open, and nothing its author had seen is forgotten."""
-    if not opener.bit & view or not admission.bit & view:
+    if not opener.bit & view:  # which has the author's admission among its ancestors
         raise Invalid("a segment does not cite the statement that opens its log")
     for placed in [*heads, *([claim.before] if claim.before else [])]:
         if placed.view & ~view:

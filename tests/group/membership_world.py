@@ -38,7 +38,7 @@ from cryptfs.format.statement import (
 )
 
 READER, WRITER, ADMIN, OWNER = range(4)
-ROOMS = ("authority", "graph", "roster", "gate", "ends")
+ROOMS = ("authority", "graph", "roster", "gate", "ends", "validity", "memory")
 
 
 def real_group() -> SimpleNamespace:

@@ -1,13 +1,16 @@
 """Each rule is switched off once, and some test must notice. A mutant that survives is a rule nobody tests."""
 
+import inspect
 from itertools import product
 
 import pytest
 import test_key_gate
 import test_log_ends
+import test_memory
 import test_resolution
+import test_segment_validity
 from histories import INVARIANTS, History, check_alone
-from membership_world import mutant_group
+from membership_world import mutant_group, real_group
 
 STRONG_REMOVAL = ("roster", "elif any(not node.bit & removal.ancestors for removal in named + alike):", "elif False:")
 STATIC_RANK = ("authority", "above.tier > below.tier", "above.tier >= below.tier")
@@ -85,32 +88,105 @@ MUTANTS = {
 }
 
 
+DIRECT = {
+    "S3: stamp": ("validity", "stamp < expected if waived else stamp != expected", "False"),
+    "S3: exact stamp": ("validity", "stamp < expected if waived else stamp != expected", "stamp < expected"),
+    "S3: limit": ("validity", "stamp > _STAMP_LIMIT or", ""),
+    "S3: vector": ("validity", "if head.seq < claim.seen.get(head.log, -1):", "if False:"),
+    "S3: waived heads": ("validity", "for head in body.vec if not lost(head)", "for head in body.vec"),
+    "S3: lost only": ("validity", "isinstance(op, Close) and op.reason == CLOSE_LOST", "isinstance(op, Close)"),
+    "S4: opener": ("validity", "if not opener.bit & view:", "if False:"),
+    "S4: monotone": ("validity", "if placed.view & ~view:", "if False:"),
+    "S4: heads": (
+        "validity", "[*heads, *([claim.before] if claim.before else [])]", "[one for one in [claim.before] if one]",
+    ),
+    "S4: own previous": ("validity", "[*heads, *([claim.before] if claim.before else [])]", "heads"),
+    "S5": ("validity", 'if claim.ks != b"".join(resolver(view).eids):', "if False:"),
+    "S5: exactly": ("validity", 'claim.ks != b"".join(', 'claim.ks not in b"".join('),
+    "S6: introduction": ("validity", "not any(opener.bit & placed.view for placed in heads)", "False"),
+    "S6: exempt": ("validity", "not by_recovery and not any", "not any"),
+    "S6: later logs": ("validity", "if behind and not", "if False and not"),
+    "S6: later logs exempt": ("validity", "if behind and not _closed_by_another(graph, opener, owner):", "if behind:"),
+    "S6: closed by another": ("validity", " and node.author.entry != owner.entry", ""),
+    "S7: end": ("validity", "(end.count is None or seq < end.count)", "True"),
+    "S8: rules": ("validity", "if tier < Tier.OWNER and", "if False and"),
+    "S8: expire": ("validity", "if tier < Tier.ADMIN and", "if False and"),
+    "memory: statements": ("memory", "if not sight.has_statement(one)", "if False"),
+    "memory: forks": ("memory", "if shown is not None and shown != head.digest:", "if False:"),
+    "memory: logs": ("memory", "elif shown is None and not _covers", "elif False and not _covers"),
+    "memory: checkpoints cover": ("memory", "checkpoint.seq > head.seq or checkpoint == head", "checkpoint == head"),
+    "memory: checkpoint digest": ("memory", "(checkpoint.seq > head.seq or checkpoint == head)", "True"),
+    "memory: clones": ("memory", "if own is not None and", "if False and"),
+    "memory: roots": ("memory", "sight.stamp == memory.stamp and sight.root != memory.root", "False"),
+    "memory: same stamp": ("memory", "sight.stamp == memory.stamp and sight.root", "sight.root"),
+    "memory: least format": ("memory", "if sight.min_format < memory.min_format:", "if False:"),
+    "memory: least format stays": ("memory", "max(memory.min_format, sight.min_format)", "sight.min_format"),
+    "memory: heads never go back": ("memory", "if known is None or head.seq > known.seq:", "if True:"),
+    "memory: stamp never goes back": ("memory", "sight.root and sight.stamp > memory.stamp", "sight.root"),
+    "memory: clock": ("memory", "return max(own_ms, memory.clock_ms, *others_ms)", "return own_ms"),
+    "memory: context": ("memory", 'local_ctx("memory", vault), data', 'local_ctx("memory", bytes(range(32))), data'),
+    "memory: form": ("memory", "        _check(memory)\n", ""),
+}  # fmt: skip
+
+
 def every_case(module):
-    """The tests of a module as calls that want a group only."""
+    """The tests of a module with their parameters, and the fixtures they want, as pytest would call them."""
     for name, test in vars(module).items():
-        if name.startswith("test_"):
-            marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
-            for values in product(*(mark.args[1] for mark in marks)):
-                yield test, {mark.args[0]: value for mark, value in zip(marks, values, strict=True)}
+        if not name.startswith("test_"):
+            continue
+        marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
+        for values in product(*(mark.args[1] for mark in marks)):
+            given = {}
+            for mark, value in zip(marks, values, strict=True):
+                names = [mark.args[0]] if isinstance(mark.args[0], str) else mark.args[0]
+                given |= zip(names, [value] if isinstance(mark.args[0], str) else value, strict=True)
+            wanted = [one for one in inspect.signature(test).parameters if one not in given]
+            yield test, given, wanted
 
 
-FIRST = {"gate": test_key_gate, "ends": test_log_ends}
+def fixtures(wanted, group):
+    made = {"group": group}
+    if "scene" in wanted:
+        made["scene"] = test_segment_validity.Scene(group)
+    if {"store", "memory"} & set(wanted):
+        made["store"] = test_memory.new_store()
+        made["memory"] = test_memory.first_memory(made["store"])
+    return {one: made[one] for one in wanted}
+
+
+TESTS_OF = {
+    "gate": (test_key_gate,),
+    "ends": (test_log_ends,),
+    "validity": (test_segment_validity,),
+    "memory": (test_memory,),
+}
 
 
 def survives(group, room) -> bool:
-    modules = [test_resolution, test_key_gate, test_log_ends]
-    modules.sort(key=lambda module: module is not FIRST.get(room, test_resolution))
-    for module in modules:
-        for test, arguments in every_case(module):
+    """Whether all tests of a room pass."""
+    for module in TESTS_OF.get(room, (test_resolution, test_key_gate, test_log_ends)):
+        for test, given, wanted in every_case(module):
             try:
-                test(group, **arguments)
+                test(**given, **fixtures(wanted, group))
             except pytest.skip.Exception:
                 continue
-            except Exception:
-                return False
-            except pytest.fail.Exception:
+            except (Exception, pytest.fail.Exception):
                 return False
     return True
+
+
+@pytest.mark.parametrize("mutant", DIRECT, ids=str)
+def test_every_rule_of_segments_and_memory_is_missed_when_it_is_gone(mutant, monkeypatch):
+    room, old, new = DIRECT[mutant]
+    module = mutant_group(room, old, new)
+    for name in getattr(module, room).__all__:
+        monkeypatch.setattr(TESTS_OF[room][0], name, getattr(getattr(module, room), name), raising=False)
+    assert not survives(module, room)
+
+
+@pytest.mark.parametrize("room", TESTS_OF)
+def test_the_tests_pass_when_no_rule_is_gone(room):
+    assert survives(real_group(), room)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
