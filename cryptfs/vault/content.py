@@ -12,80 +12,31 @@ functions below gather first (`_load`, `_plain`, awaiting) and then change witho
 import contextlib
 import errno
 import hashlib
-from typing import Final, Protocol
+from typing import Final
 
-from cryptfs.crypto.seal import sealed_len
-from cryptfs.errors import Damaged, FsError, Invalid
-from cryptfs.format.codec import decode
-from cryptfs.format.content import (
-    CHUNK_LOG2S,
-    MAX_CHUNKS,
-    PAGE_CHUNKS,
-    Content,
-    Inline,
-    Loc,
-    MRef,
-    Page,
-    Root,
-)
-from cryptfs.format.operation import Ver, provisional_op_id
-from cryptfs.group.keyring import Keyring
-from cryptfs.vault.chunkmap import Base, ChunkMap, Delta, Layer, PageMissing
-from cryptfs.vault.containers import Container, OpenPack, Ref
-from cryptfs.vault.lineage import Lineage
-from cryptfs.vault.records import SOLO_PACK_TARGET, Records
+from cryptfs.errors import FsError
+from cryptfs.format.content import CHUNK_LOG2S, MAX_CHUNKS
+from cryptfs.format.operation import provisional_op_id
+from cryptfs.vault.chunkmap import Delta, PageMissing
+from cryptfs.vault.containers import OpenPack, Ref
+from cryptfs.vault.records import SOLO_PACK_TARGET
+from cryptfs.vault.stored import Host, StoredContent
 
-__all__ = ["FILE_SIZE_MAX", "FileContent", "Host"]
+__all__ = ["FILE_SIZE_MAX", "FileContent"]
 
 FILE_SIZE_MAX: Final = 1 << 44
 """16 TiB."""
-_CHUNK_LOG2: Final = CHUNK_LOG2S[0]
-"""64 KiB: small enough that random access stays quick; larger only where the number of chunks demands it."""
 _SOLO_FROM: Final = 8 << 20
 """Bytes from which a file fills packs of its own, so that deleting it frees whole objects."""
 _DIRTY_MAX: Final = 8 << 20
 """Bytes of one file in memory, or sealed without being submitted, before it is handed over by itself."""
 _RECHUNK_MAX: Final = 256 << 20
 """Bytes that may have to be rewritten, all in memory, to give a file larger chunks."""
-_MANIFEST_MAX: Final = 4 << 20
 _DIGEST_MAX: Final = 1 << 16
 """Bytes up to which the digest of the whole plaintext is computed, to recognise equal files made at the same time."""
 
 
-class Host(Protocol):
-    """What a content needs from the vault that holds it."""
-
-    vault_id: bytes
-    records: Records
-    dirty_bytes: int
-
-    @property
-    def keyring(self) -> Keyring:
-        """The keys of the vault now."""
-
-    def container(self, loc: Loc) -> Container:
-        """The container that a location names."""
-
-    def sealed_content(self, st: int) -> bytes | None:
-        """Encoded `Content` of the present sealed version of `st`."""
-
-    def present_version(self, st: int) -> Ver:
-        """The version whose content `st` has now."""
-
-    def submit_put(self, content: "FileContent", delta: Delta, base: Ver, mtime_ns: int) -> Ver:
-        """Journal and apply a Put; returns the version it makes."""
-
-    def check_space(self) -> None:
-        """Raise LocalDiskFull or Quota when nothing more can be accepted."""
-
-    def relieve(self) -> None:
-        """Bound the plaintext in memory, all files together."""
-
-    def pack_full(self, pack: OpenPack) -> None:
-        """A pack of this file reached its target."""
-
-
-class FileContent:
+class FileContent(StoredContent):
     """One inode's bytes. Made by `Vault.open_file`; `opens` and `pending` keep it alive.
 
     `size` and `mtime_ns` include what is not handed over yet; `version` changes when the content changed in another way
@@ -93,14 +44,12 @@ class FileContent:
     """
 
     __slots__ = (
-        "_dirty", "_dirty_since", "_host", "_loaded", "_solo", "_unsubmitted", "_writes", "base_ver", "changed",
-        "chunk_log2", "cut_since", "detached", "lineage", "map", "mtime_ns", "opens", "pending", "size", "st", "version",
+        "_dirty", "_dirty_since", "_solo", "_unsubmitted", "_writes", "changed", "cut_since", "detached", "mtime_ns",
+        "opens", "pending", "version",
     )  # fmt: skip
 
     def __init__(self, host: Host, st: int, size: int, mtime_ns: int) -> None:
-        self._host = host
-        self.st = st
-        self.size = size
+        super().__init__(host, st, size)
         self.mtime_ns = mtime_ns
         self.opens = 0
         self.pending = 0
@@ -109,22 +58,12 @@ class FileContent:
         self.detached = False
         self.changed = False
         """Something was written, cut or extended since the last hand-over."""
-        self.map = ChunkMap(Base(None, host.container))
-        self.chunk_log2 = _CHUNK_LOG2
-        self.lineage = Lineage(lambda: host.keyring)
-        self.base_ver: Ver = ()
         self.cut_since = -1
         self._dirty: dict[int, bytearray] = {}
         self._dirty_since = 0
         self._writes = 0  # grows with every change; who waited compares it
         self._unsubmitted: dict[int, Ref] = {}
-        self._loaded = False
         self._solo: OpenPack | None = None
-
-    @property
-    def fid(self) -> bytes:
-        """Id of the key lineage, 16 bytes; empty before the first write."""
-        return self.lineage.fid
 
     @property
     def dirty(self) -> bool:
@@ -159,7 +98,7 @@ class FileContent:
             start = index << log2
             begin, stop = max(offset, start), min(end, start + chunk)
             piece = buffer[begin - offset : stop - offset]
-            if stop - begin == self._plain_len(index) and index not in self._dirty and self._open_into(index, piece):
+            if stop - begin == self.plain_len(index) and index not in self._dirty and self._open_into(index, piece):
                 continue
             plain = self._plain_here(index)
             if plain is None:
@@ -186,7 +125,7 @@ class FileContent:
         except PageMissing:
             return None
         if ref is None:
-            return bytes(self._plain_len(index))
+            return bytes(self.plain_len(index))
         return self._host.records.opened(ref)
 
     async def _plain(self, index: int) -> bytes | bytearray:
@@ -202,7 +141,7 @@ class FileContent:
                 continue
             if ref is None:
                 continue
-            plain_len = self._plain_len(index)
+            plain_len = self.plain_len(index)
             plain = await self._host.records.open_chunk(self.fid, index, ref, self.lineage.key(ref.fkv), plain_len)
             if index not in self._dirty and self._same(index, ref):
                 return plain
@@ -212,10 +151,6 @@ class FileContent:
             return self.map.get(index) is ref
         except PageMissing:
             return False
-
-    def _plain_len(self, index: int) -> int:
-        chunk = 1 << self.chunk_log2
-        return min(chunk, self.size - (index << self.chunk_log2))
 
     # ---- writing --------------------------------------------------------------------------------------------------
 
@@ -229,19 +164,12 @@ class FileContent:
             return
         end = offset + len(data)
         self._host.check_space()
-        await self._know_keys()
+        await self.load_keys()
         await self._gather(offset, end)
         self._write_now(offset, memoryview(data), now_ns)
         if self._host_pressure():
             self.hand_over_now()
         self._host.relieve()
-
-    async def _know_keys(self) -> None:
-        """Load what names the file's keys: a new key must not take the version of an old one."""
-        self.ensure_loaded()
-        base = self.map.base
-        if base.manifest is not None and base.root is None:
-            await self.load_page(base, -1)
 
     async def _gather(self, offset: int, end: int) -> None:
         """Have in memory what a write of offset..end changes only in part. Nothing awaits after the last check."""
@@ -265,9 +193,9 @@ class FileContent:
             candidates.add(self.size >> log2)
         for index in candidates:
             start = index << log2
-            length = self._plain_len(index)
+            length = self.plain_len(index)
             covered = offset <= start and end >= start + length
-            if length > 0 and not covered and index not in self._dirty and not self._is_hole(index):
+            if length > 0 and not covered and index not in self._dirty and not self.is_hole(index):
                 return index
         return -1
 
@@ -294,7 +222,7 @@ class FileContent:
 
     def _make_dirty(self, index: int, plain: bytes | bytearray | None) -> bytearray:
         """The chunk as a buffer of its present length; `plain` None: nothing old survives, or it is a hole."""
-        length = self._plain_len(index)
+        length = self.plain_len(index)
         buffer = bytearray(length) if plain is None else bytearray(plain)
         self._dirty[index] = buffer
         self._host.dirty_bytes += length
@@ -355,7 +283,7 @@ class FileContent:
         """Cut or extend to `size` bytes; extending costs nothing however far. Raises as `write`."""
         if size > FILE_SIZE_MAX:
             raise FsError(errno.EFBIG)
-        await self._know_keys()
+        await self.load_keys()
         if size > self.size:
             self._host.check_space()
             await self._gather(self.size, size)
@@ -375,20 +303,14 @@ class FileContent:
         partial = self.size & ((1 << log2) - 1)
         if partial:
             buffer = self._dirty.get(tail)
-            if buffer is None and not self._is_hole(tail):
+            if buffer is None and not self.is_hole(tail):
                 buffer = self._make_dirty(tail, None)  # covered by the write to come, or _gather had made it dirty
             self.size = size
             if buffer is not None:
-                more = self._plain_len(tail) - len(buffer)
+                more = self.plain_len(tail) - len(buffer)
                 buffer.extend(bytes(more))
                 self._host.dirty_bytes += more
         self.size = size
-
-    def _is_hole(self, index: int) -> bool:
-        try:
-            return self.map.get(index) is None
-        except PageMissing:
-            return False
 
     def _cut(self, size: int) -> None:
         log2 = self.chunk_log2
@@ -495,32 +417,6 @@ class FileContent:
         self.base_ver = (provisional_op_id(k),)
         self.pending += 1
 
-    async def find_sealed(self, index: int, digest: bytes) -> Ref:
-        """The record of chunk `index` with that hash in the sealed version. Raises Damaged if that has another."""
-        self.ensure_loaded()
-        while True:
-            try:
-                ref = self.map.base.get(index)
-            except PageMissing as missing:
-                await self.load_page(self.map.base, missing.page)
-                continue
-            if ref is None or ref.hash != digest:
-                raise Damaged("a record that an unsent change needs is gone")
-            return ref
-
-    def sealed_len(self, index: int) -> int:
-        """Bytes of the record of chunk `index`."""
-        return sealed_len(self._plain_len(index))
-
-    def plain_len(self, index: int) -> int:
-        """Plaintext bytes of chunk `index`."""
-        return self._plain_len(index)
-
-    def ensure_loaded(self) -> None:
-        """Take in the sealed version if that has not happened yet."""
-        if not self._loaded:
-            self._load()
-
     def wants(self, index: int, ref: Ref) -> bool:
         """Whether that record is still part of what is to be sealed, or open here."""
         return self.map.wants(index, ref)
@@ -534,55 +430,6 @@ class FileContent:
     def allocated(self) -> int:
         """Bytes of chunks that are present, for st_blocks."""
         self.ensure_loaded()
-        return sum(map(self._plain_len, self.present_chunks()))
+        return sum(map(self.plain_len, self.present_chunks()))
 
     # ---- keys and loading -----------------------------------------------------------------------------------------
-
-    def _load(self) -> None:
-        """Take in the sealed version this content starts from. No waiting; pages come when they are needed."""
-        self._loaded = True
-        self.base_ver = self._host.present_version(self.st)
-        encoded = self._host.sealed_content(self.st)
-        if encoded is None:
-            return
-        content = decode(Content, encoded, _MANIFEST_MAX)
-        self.lineage.fid = content.fid
-        self.chunk_log2 = content.chunk_log2
-        self.lineage.learn_boxes(content.keys)
-        self.map = ChunkMap(Base(content, self._host.container))
-
-    def rebase(self, content: Content, sealed: Layer) -> None:
-        """The layer `sealed` became part of the sealed version `content`."""
-        base = Base(content, self._host.container)
-        if not isinstance(content.body, Inline):
-            # Everything is known already: spare the next reader the manifest.
-            for index, ref in sealed.chunks.items():
-                base.chunks.setdefault(index, ref)
-        self.map.sealed(base)
-        self.lineage.learn_boxes(content.keys)
-
-    async def load_all(self) -> None:
-        """Load every manifest page, as building a new manifest needs. Raises as `read`."""
-        self.ensure_loaded()
-        while missing := self.map.base.missing_pages():
-            await self.load_page(self.map.base, missing[0])
-
-    async def load_page(self, base: Base, number: int) -> None:
-        """Load one manifest page of `base` (-1: the root). Raises as `read`."""
-        ref = base.manifest if number < 0 else (base.root.pages[number] if base.root else None)
-        if ref is None:
-            raise Damaged("a file's manifest is incomplete")
-        plain = await self._read_manifest(ref, 1 if number < 0 else 0, max(number, 0) * PAGE_CHUNKS)
-        if number < 0:
-            root = decode(Root, plain, _MANIFEST_MAX)
-            self.lineage.learn_boxes(root.keys)
-            base.root = root
-        elif number not in base.pages:
-            base.add_page(number, decode(Page, plain, _MANIFEST_MAX))
-
-    async def _read_manifest(self, ref: MRef, level: int, first: int) -> bytes:
-        if ref.len > _MANIFEST_MAX:
-            raise Invalid("a manifest is longer than any can be")
-        place = Ref(self._host.container(ref.loc), ref.loc.off, 0, ref.hash)
-        record = await self._host.records.fetch_record(place, ref.len)
-        return self.lineage.open_manifest(ref, level, first, record)

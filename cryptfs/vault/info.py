@@ -1,19 +1,23 @@
 """What holds one file: objects of the store, sizes, and how far it has been sent. For people and for `cryptfs info`."""
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cryptfs.errors import FsError
 from cryptfs.format.content import WHERE_BODY2
 from cryptfs.format.names import pack_name
 from cryptfs.format.operation import KIND_FILE
+from cryptfs.tree.replica import Replica
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.records import locate
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
 
-__all__ = ["file_info"]
+__all__ = ["file_info", "path_of"]
+
+_DEPTH_MAX: Final = 4096
+"""Steps upwards; no honest tree is deeper."""
 
 
 async def file_info(vault: "Vault", st: int) -> dict[str, object]:
@@ -36,6 +40,18 @@ async def file_info(vault: "Vault", st: int) -> dict[str, object]:
         finally:
             vault.release_file(content)
     return info
+
+
+def path_of(replica: Replica, st: int) -> bytes:
+    """One path of a node from the root, without leading slash; what is known of it if it has no link."""
+    parts: list[bytes] = []
+    while st != 1 and len(parts) < _DEPTH_MAX:
+        links = replica.links(st)
+        if not links:
+            break
+        parts.append(links[0].name)
+        st = links[0].parent
+    return b"/".join(reversed(parts))
 
 
 def _content_info(vault: "Vault", content: FileContent) -> dict[str, object]:

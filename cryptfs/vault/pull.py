@@ -157,7 +157,7 @@ class LogReader:
         )  # fmt: skip
 
     def _integrate(self, batch: list[IntegratedSegment]) -> None:
-        """Into the replica. As long as this device is the only one that writes, nothing can come before what is here."""
+        """Into the replica. While this device is the only one that writes, nothing can come before what is here."""
         alone = len(self.logs) <= 1
         integrate(self._replica, batch, stable=max(seg.stamp for seg in batch) if alone else 0)
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from cryptfs.errors import CryptfsError, FsError, LocalDisk, LocalDiskFull, NotAllowed, Quota, StoreError
+from cryptfs.errors import CryptfsError, FsError, LocalDiskFull, NotAllowed, Quota
 from cryptfs.faults import Faults
 from cryptfs.format.content import Content, Inline, Loc
 from cryptfs.format.names import first_log_id
@@ -29,7 +29,7 @@ from cryptfs.vault.chunkmap import Delta, encode_delta
 from cryptfs.vault.containers import Container, OpenPack
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.home import VaultHome
-from cryptfs.vault.info import file_info
+from cryptfs.vault.info import file_info, path_of
 from cryptfs.vault.journal import (
     Base,
     Entry,
@@ -45,27 +45,19 @@ from cryptfs.vault.packer import Packer
 from cryptfs.vault.pending import PENDING_MAX, Pending
 from cryptfs.vault.records import Records
 from cryptfs.vault.sealer import Sealer
+from cryptfs.vault.status import vault_status
+from cryptfs.vault.stored import StoredContent
+from cryptfs.vault.upkeep import Upkeep
 from cryptfs.vault.upload import Sender
 
 __all__ = ["Parts", "Position", "Space", "Vault", "VaultOptions"]
 
 log = logging.getLogger(__name__)
 
-_COMMIT_EVERY: Final = 1.0
-_SEAL_IDLE: Final = 2.0
-_SEAL_LATEST: Final = 10.0
-"""Seconds: a change is journaled, sealed when nothing followed it, sealed in any case."""
-_HAND_OVER_AFTER: Final = 5_000_000_000
-"""ns that a change stays in memory alone while its file is open."""
-_TROUBLE_WAIT: Final = 5.0
 _RIDE_MAX: Final = 256 << 10
 """Bytes of records that ride in the journal at one commit; more are flushed in their pack files."""
-_JOURNAL_MAX: Final = 8 << 20
-"""Bytes of journal after which it is compacted once its contents are sent."""
 _DIRTY_ALL_MAX: Final = 32 << 20
 """Bytes of plaintext in memory, all files together."""
-_SPACE_EVERY: Final = 30.0
-_HOUSEKEEPING_EVERY: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +124,7 @@ class Vault:
         self.unconfirmed: Sealed | None = None
         self._position = parts.position
         self._names: dict[int, int] = {}  # k -> n of operations that pending ones may still refer to
-        self._trouble = ""
-        self._disk_full = False
-        self._space: tuple[int, int] | None = None
-        self._changed = trio.Event()
+        self.upkeep = Upkeep(self)
         self._nursery: trio.Nursery | None = None
         self.records = Records(
             self.vault_id, parts.home.packs_dir, key_set=lambda: self.keyring.write_keyset, announce=self._announce,
@@ -211,7 +200,7 @@ class Vault:
         """
         return self._accept(op, b"")
 
-    def submit_put(self, content: FileContent, delta: Delta, base: Ver, mtime_ns: int) -> Ver:
+    def submit_put(self, content: StoredContent, delta: Delta, base: Ver, mtime_ns: int) -> Ver:
         """Accept new content of a file; for `FileContent`."""
         stub = Content(delta.fid, delta.size, delta.chunk_log2, delta.digest, (), Inline(()))
         op = Put(self.replica.ino_of(content.st), base, stub, mtime_ns)
@@ -229,13 +218,12 @@ class Vault:
         entry = Submitted(k, now_ns, op, delta)
         self.journal.append(entry)
         self.pending.add(entry)
-        if not self._changed.is_set():
-            self._changed.set()
+        self.upkeep.changed()
         return k
 
     def check_space(self) -> None:
         """Raise LocalDiskFull or Quota when nothing more can be accepted."""
-        if self._disk_full:
+        if self.upkeep.disk_full:
             raise LocalDiskFull("The local disk is full.")
         if self.sender.state.full:
             raise Quota(self.sender.state.message, self.sender.state.advice)
@@ -245,7 +233,7 @@ class Vault:
         try:
             await self.journal.commit()
         except LocalDiskFull:
-            self._disk_full = True
+            self.upkeep.disk_full = True
             raise
 
     async def sync(self, seconds: float | None = None) -> None:
@@ -362,22 +350,11 @@ class Vault:
         try:
             await self.packer.confirm(pack)
         except CryptfsError as err:
-            self._note_trouble(err)  # the sealer tries again when it needs the pack
+            self.upkeep.note(err)  # the sealer tries again when it needs the pack
 
     def hint(self, file: FileContent, wall_ms: int) -> PackHint:
         """What a file is called now, for the pack's index."""
-        return PackHint(file.fid, self.replica.ino_of(file.st), self.path_of(file.st), file.size, wall_ms)
-
-    def path_of(self, st: int) -> bytes:
-        """One path of a node from the root, without leading slash; what is known of it if it has no link."""
-        parts: list[bytes] = []
-        while st != 1 and len(parts) < 4096:
-            links = self.replica.links(st)
-            if not links:
-                break
-            parts.append(links[0].name)
-            st = links[0].parent
-        return b"/".join(reversed(parts))
+        return PackHint(file.fid, self.replica.ino_of(file.st), path_of(self.replica, file.st), file.size, wall_ms)
 
     def _ride_or_sync(self, new_generation: bool) -> Callable[[], list[Record]]:
         """Decide how the records that the next journal frame refers to become durable; runs on the trio thread."""
@@ -431,105 +408,14 @@ class Vault:
             self._names.clear()
             self.packer.closed.clear()
 
-    # ---- tasks ------------------------------------------------------------------------------------------------------
-
     async def run(self, nursery: trio.Nursery) -> None:
         """Start the background tasks."""
         self._nursery = nursery
-        nursery.start_soon(self._commit_regularly)
-        nursery.start_soon(self._watch_space)
-        if not self.read_only:
-            nursery.start_soon(self._seal_regularly)
-
-    async def _commit_regularly(self) -> None:
-        turn = 0
-        while True:
-            await trio.sleep(_COMMIT_EVERY)
-            turn += 1
-            try:
-                self._hand_over_old()
-                if self.journal.dirty:
-                    await self.journal.commit()
-                self.replica.commit()
-                if turn % _HOUSEKEEPING_EVERY == 0:
-                    self.cache.evict()
-                    if self.journal.size > _JOURNAL_MAX and self.unconfirmed is None and len(self.pending) < 100:
-                        await self.journal.compact()
-            except CryptfsError as err:
-                self._note_trouble(err)
-            else:
-                self._trouble = ""
-            self._look_at_disk()
-
-    def _hand_over_old(self) -> None:
-        horizon = time.time_ns() - _HAND_OVER_AFTER
-        for content in list(self.files.values()):
-            if content.dirty and content.dirty_since < horizon:
-                content.hand_over_now()
-
-    def _look_at_disk(self) -> None:
-        status = os.statvfs(self.home.data_dir)
-        free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
-        reserve = max(4 << 20, min(64 << 20, total // 50))
-        self._disk_full = free < reserve
-
-    async def _seal_regularly(self) -> None:
-        while True:
-            await self._wait_until_due()
-            try:
-                await self.sealer.seal()
-            except CryptfsError as err:
-                self._note_trouble(err)
-                await trio.sleep(_TROUBLE_WAIT)
-
-    async def _wait_until_due(self) -> None:
-        while True:
-            if not self.pending and self.unconfirmed is None:
-                self._changed = trio.Event()
-                await self._changed.wait()
-            now = time.time_ns()
-            idle = _SEAL_IDLE - (now - self.pending.newest_ns) / 1e9
-            latest = _SEAL_LATEST - (now - self.pending.oldest_ns) / 1e9
-            due = min(idle, latest)
-            if due <= 0 or self.unconfirmed is not None:
-                return
-            await trio.sleep(min(max(due, 0.05), _SEAL_IDLE))
-
-    async def _watch_space(self) -> None:
-        while True:
-            try:
-                self._space = await self.sender.space()
-            except StoreError as err:
-                log.debug("the store does not tell its space: %s", err)
-            await trio.sleep(_SPACE_EVERY)
-
-    def _note_trouble(self, err: CryptfsError) -> None:
-        if isinstance(err, LocalDiskFull):
-            self._disk_full = True
-        text = f"{err} {err.advice}"
-        if text != self._trouble:
-            log.warning("%s", text)
-        self._trouble = text
+        await self.upkeep.run(nursery)
 
     async def shut_down(self, seconds: float = 3.0) -> None:
-        """Hand everything over, make it durable, and send what goes quickly. Raises LocalDisk."""
-        try:
-            self.hand_over_all()
-        finally:
-            await self.commit()
-        if not self.read_only and self.sender.state.state == "ok":
-            with trio.move_on_after(seconds):
-                try:
-                    while await self.sealer.seal():
-                        pass
-                except (StoreError, NotAllowed) as err:
-                    log.info("left for later: %s", err)
-        self.sender.give_up()
-        try:
-            await self.journal.compact()
-        except LocalDisk as err:
-            log.warning("the journal could not be compacted: %s", err)
-        self.replica.commit()
+        """Hand everything over, make it durable, and send what goes within `seconds`. Raises LocalDisk."""
+        await self.upkeep.shut_down(seconds)
 
     # ---- answers ----------------------------------------------------------------------------------------------------
 
@@ -537,7 +423,7 @@ class Vault:
         """What a program may still write: the lesser of store and local disk."""
         status = os.statvfs(self.home.data_dir)
         local = Space(status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize)
-        store = Space(*self._space) if self._space else local
+        store = Space(*self.upkeep.store_space) if self.upkeep.store_space else local
         free = 0 if self.sender.state.full else min(local.free, store.free)
         return Space(max(store.total, free), free)
 
@@ -546,7 +432,7 @@ class Vault:
         return await file_info(self, st)
 
     def state_of(self, st: int) -> str:
-        """"stored", or "waits to be sent", of a file's content."""
+        """Whether the content of a file is "stored" or "waits to be sent"."""
         content = self.files.get(st)
         return "waits to be sent" if content is not None and (content.pending > 0 or content.dirty) else "stored"
 
@@ -557,29 +443,4 @@ class Vault:
 
     def status(self) -> dict[str, object]:
         """The state of this vault as JSON values."""
-        sender = self.sender
-        oldest = self.pending.oldest_ns
-        return {
-            "name": self.name,
-            "vault": self.vault_id.hex(),
-            "role": self.membership.role.name.lower() if self.membership.role is not None else "none",
-            "read_only": self.read_only,
-            "store": sender.state.state,
-            "store_message": sender.state.message,
-            "advice": sender.state.advice,
-            "trouble": self._trouble,
-            "pending_operations": len(self.pending),
-            "pending_bytes": self.pending_bytes(),
-            "dirty_bytes": self.dirty_bytes,
-            "oldest_unsent_seconds": max(0, time.time_ns() - oldest) // 1_000_000_000 if oldest else 0,
-            "segments_sent": self.sealer.segments,
-            "packs_sent": self.packer.sent_packs,
-            "bytes_sent": self.packer.sent_bytes,
-            "store_puts": sender.puts,
-            "store_gets": sender.gets,
-            "open_files": sum(1 for content in self.files.values() if content.opens > 0),
-            "nodes": self.replica.count_nodes(),
-            "cache_bytes": self.cache.used(),
-            "damaged": dict(self.cache.damaged),
-            "log": {"id": self.log_id.hex(), "next_segment": self.next_seq, "operations": self.next_n},
-        }
+        return vault_status(self)

@@ -1,0 +1,168 @@
+"""A file's content as it is sealed: which record holds which chunk, under which keys, loaded as far as needed.
+
+Nothing here changes bytes; that is the work of `content.py`, which builds on it.
+"""
+
+from typing import Final, Protocol
+
+from cryptfs.crypto.seal import sealed_len
+from cryptfs.errors import Damaged, Invalid
+from cryptfs.format.codec import decode
+from cryptfs.format.content import CHUNK_LOG2S, PAGE_CHUNKS, Content, Inline, Loc, MRef, Page, Root
+from cryptfs.format.operation import Ver
+from cryptfs.group.keyring import Keyring
+from cryptfs.vault.chunkmap import Base, ChunkMap, Delta, Layer, PageMissing
+from cryptfs.vault.containers import Container, OpenPack, Ref
+from cryptfs.vault.lineage import Lineage
+from cryptfs.vault.records import Records
+
+__all__ = ["Host", "StoredContent"]
+
+_CHUNK_LOG2: Final = CHUNK_LOG2S[0]
+"""64 KiB: small enough that random access stays quick; larger only where the number of chunks demands it."""
+_MANIFEST_MAX: Final = 4 << 20
+
+
+class Host(Protocol):
+    """What a content needs from the vault that holds it."""
+
+    vault_id: bytes
+    records: Records
+    dirty_bytes: int
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys of the vault now."""
+
+    def container(self, loc: Loc) -> Container:
+        """The container that a location names."""
+
+    def sealed_content(self, st: int) -> bytes | None:
+        """Encoded `Content` of the present sealed version of `st`."""
+
+    def present_version(self, st: int) -> Ver:
+        """The version whose content `st` has now."""
+
+    def submit_put(self, content: "StoredContent", delta: Delta, base: Ver, mtime_ns: int) -> Ver:
+        """Journal and apply a Put; returns the version it makes."""
+
+    def check_space(self) -> None:
+        """Raise LocalDiskFull or Quota when nothing more can be accepted."""
+
+    def relieve(self) -> None:
+        """Bound the plaintext in memory, all files together."""
+
+    def pack_full(self, pack: OpenPack) -> None:
+        """A pack of this file reached its target."""
+
+
+class StoredContent:
+    """One inode's content. `size` and `chunk_log2` are those of the newest version, sealed or not."""
+
+    __slots__ = ("_host", "_loaded", "base_ver", "chunk_log2", "lineage", "map", "size", "st")
+
+    def __init__(self, host: Host, st: int, size: int) -> None:
+        self._host = host
+        self._loaded = False
+        self.st = st
+        self.size = size
+        self.chunk_log2 = _CHUNK_LOG2
+        self.map = ChunkMap(Base(None, host.container))
+        self.lineage = Lineage(lambda: host.keyring)
+        self.base_ver: Ver = ()
+        """The version that the next change starts from."""
+
+    @property
+    def fid(self) -> bytes:
+        """Id of the key lineage, 16 bytes; empty before the first write."""
+        return self.lineage.fid
+
+    def plain_len(self, index: int) -> int:
+        """Plaintext bytes of chunk `index`."""
+        chunk = 1 << self.chunk_log2
+        return min(chunk, self.size - (index << self.chunk_log2))
+
+    def sealed_len(self, index: int) -> int:
+        """Bytes of the record of chunk `index`."""
+        return sealed_len(self.plain_len(index))
+
+    def is_hole(self, index: int) -> bool:
+        """Whether chunk `index` is known to be a hole; one in a page that is not loaded is not."""
+        try:
+            return self.map.get(index) is None
+        except PageMissing:
+            return False
+
+    def ensure_loaded(self) -> None:
+        """Take in the sealed version if that has not happened yet."""
+        if not self._loaded:
+            self._load()
+
+    def _load(self) -> None:
+        """Take in the sealed version this content starts from. No waiting; pages come when they are needed."""
+        self._loaded = True
+        self.base_ver = self._host.present_version(self.st)
+        encoded = self._host.sealed_content(self.st)
+        if encoded is None:
+            return
+        content = decode(Content, encoded, _MANIFEST_MAX)
+        self.lineage.fid = content.fid
+        self.chunk_log2 = content.chunk_log2
+        self.lineage.learn_boxes(content.keys)
+        self.map = ChunkMap(Base(content, self._host.container))
+
+    async def load_keys(self) -> None:
+        """Load what names the file's keys: a new key must not take the version of an old one."""
+        self.ensure_loaded()
+        base = self.map.base
+        if base.manifest is not None and base.root is None:
+            await self.load_page(base, -1)
+
+    async def load_all(self) -> None:
+        """Load every manifest page, as building a new manifest needs. Raises as `read`."""
+        self.ensure_loaded()
+        while missing := self.map.base.missing_pages():
+            await self.load_page(self.map.base, missing[0])
+
+    async def load_page(self, base: Base, number: int) -> None:
+        """Load one manifest page of `base` (-1: the root). Raises as `read`."""
+        ref = base.manifest if number < 0 else (base.root.pages[number] if base.root else None)
+        if ref is None:
+            raise Damaged("a file's manifest is incomplete")
+        plain = await self._read_manifest(ref, 1 if number < 0 else 0, max(number, 0) * PAGE_CHUNKS)
+        if number < 0:
+            root = decode(Root, plain, _MANIFEST_MAX)
+            self.lineage.learn_boxes(root.keys)
+            base.root = root
+        elif number not in base.pages:
+            base.add_page(number, decode(Page, plain, _MANIFEST_MAX))
+
+    async def _read_manifest(self, ref: MRef, level: int, first: int) -> bytes:
+        if ref.len > _MANIFEST_MAX:
+            raise Invalid("a manifest is longer than any can be")
+        place = Ref(self._host.container(ref.loc), ref.loc.off, 0, ref.hash)
+        record = await self._host.records.fetch_record(place, ref.len)
+        return self.lineage.open_manifest(ref, level, first, record)
+
+    async def find_sealed(self, index: int, digest: bytes) -> Ref:
+        """The record of chunk `index` with that hash in the sealed version. Raises Damaged if that has another."""
+        self.ensure_loaded()
+        while True:
+            try:
+                ref = self.map.base.get(index)
+            except PageMissing as missing:
+                await self.load_page(self.map.base, missing.page)
+                continue
+            if ref is None or ref.hash != digest:
+                raise Damaged("a record that an unsent change needs is gone")
+            return ref
+
+    def rebase(self, content: Content, sealed: Layer) -> None:
+        """The layer `sealed` became part of the sealed version `content`."""
+        base = Base(content, self._host.container)
+        if not isinstance(content.body, Inline):
+            # Everything is known already: spare the next reader the manifest.
+            for index, ref in sealed.chunks.items():
+                base.chunks.setdefault(index, ref)
+        self.map.sealed(base)
+        self.lineage.learn_boxes(content.keys)

@@ -1,0 +1,158 @@
+"""What happens by itself while a vault is open: commits, seals, housekeeping, and the orderly end.
+
+One task each; none holds a lock across a wait for the store, but the sealer its own. Trouble is told in `status` and in
+the log when it changes, and tried again; it never ends a task.
+"""
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from cryptfs.errors import CryptfsError, LocalDisk, LocalDiskFull, NotAllowed, StoreError
+
+if TYPE_CHECKING:
+    from cryptfs.vault.vault import Vault
+
+__all__ = ["Upkeep"]
+
+log = logging.getLogger(__name__)
+
+_COMMIT_EVERY: Final = 1.0
+_SEAL_IDLE: Final = 2.0
+_SEAL_LATEST: Final = 10.0
+"""Seconds: a change is journaled, sealed when nothing followed it, sealed in any case."""
+_HAND_OVER_AFTER: Final = 5_000_000_000
+"""ns that a change stays in memory alone while its file is open."""
+_TROUBLE_WAIT: Final = 5.0
+_SPACE_EVERY: Final = 30.0
+_HOUSEKEEPING_EVERY: Final = 15
+"""Commits between two looks at the cache and the journal's length."""
+_JOURNAL_MAX: Final = 8 << 20
+"""Bytes of journal after which it is compacted, once most of it is sent."""
+_JOURNAL_FEW: Final = 100
+"""Pending operations that count as few."""
+_RESERVE_MIN: Final = 4 << 20
+_RESERVE_MAX: Final = 64 << 20
+"""Bounds of the free space on the local disk below which programs get ENOSPC; what was accepted fits."""
+
+
+class Upkeep:
+    """The background tasks of one vault."""
+
+    def __init__(self, vault: "Vault") -> None:
+        self._vault = vault
+        self.trouble = ""
+        """What went wrong last and still stands; for people."""
+        self.disk_full = False
+        self.store_space: tuple[int, int] | None = None
+        self._changed = trio.Event()
+
+    def changed(self) -> None:
+        """Something is pending."""
+        if not self._changed.is_set():
+            self._changed.set()
+
+    async def run(self, nursery: trio.Nursery) -> None:
+        """Start the tasks."""
+        nursery.start_soon(self._commit_regularly)
+        nursery.start_soon(self._watch_space)
+        if not self._vault.read_only:
+            nursery.start_soon(self._seal_regularly)
+
+    async def _commit_regularly(self) -> None:
+        turn = 0
+        while True:
+            await trio.sleep(_COMMIT_EVERY)
+            turn += 1
+            try:
+                await self._commit(housekeeping=turn % _HOUSEKEEPING_EVERY == 0)
+            except CryptfsError as err:
+                self.note(err)
+            else:
+                self.trouble = ""
+            self._look_at_disk()
+
+    async def _commit(self, *, housekeeping: bool) -> None:
+        vault = self._vault
+        horizon = time.time_ns() - _HAND_OVER_AFTER
+        for content in list(vault.files.values()):
+            if content.dirty and content.dirty_since < horizon:
+                content.hand_over_now()
+        if vault.journal.dirty:
+            await vault.journal.commit()
+        vault.replica.commit()
+        if housekeeping:
+            vault.cache.evict()
+            few = vault.unconfirmed is None and len(vault.pending) < _JOURNAL_FEW
+            if vault.journal.size > _JOURNAL_MAX and few:
+                await vault.journal.compact()
+
+    def _look_at_disk(self) -> None:
+        status = os.statvfs(self._vault.home.data_dir)
+        free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
+        self.disk_full = free < max(_RESERVE_MIN, min(_RESERVE_MAX, total // 50))
+
+    async def _seal_regularly(self) -> None:
+        while True:
+            await self._wait_until_due()
+            try:
+                await self._vault.sealer.seal()
+            except CryptfsError as err:
+                self.note(err)
+                await trio.sleep(_TROUBLE_WAIT)
+
+    async def _wait_until_due(self) -> None:
+        pending = self._vault.pending
+        while self._vault.unconfirmed is None:
+            if not pending:
+                self._changed = trio.Event()
+                await self._changed.wait()
+                continue
+            now = time.time_ns()
+            idle = _SEAL_IDLE - (now - pending.newest_ns) / 1e9
+            latest = _SEAL_LATEST - (now - pending.oldest_ns) / 1e9
+            due = min(idle, latest)
+            if due <= 0:
+                return
+            await trio.sleep(min(due, _SEAL_IDLE))
+
+    async def _watch_space(self) -> None:
+        while True:
+            try:
+                self.store_space = await self._vault.sender.space()
+            except StoreError as err:
+                log.debug("the store does not tell its space: %s", err)
+            await trio.sleep(_SPACE_EVERY)
+
+    def note(self, err: CryptfsError) -> None:
+        """Tell people about trouble, once."""
+        if isinstance(err, LocalDiskFull):
+            self.disk_full = True
+        text = f"{err} {err.advice}"
+        if text != self.trouble:
+            log.warning("%s", text)
+        self.trouble = text
+
+    async def shut_down(self, seconds: float) -> None:
+        """Hand everything over, make it durable, and send what goes within `seconds`. Raises LocalDisk."""
+        vault = self._vault
+        try:
+            vault.hand_over_all()
+        finally:
+            await vault.commit()
+        if not vault.read_only and vault.sender.state.state == "ok":
+            with trio.move_on_after(seconds):
+                try:
+                    while await vault.sealer.seal():
+                        pass
+                except (StoreError, NotAllowed) as err:
+                    log.info("left for later: %s", err)
+        vault.sender.give_up()
+        try:
+            await vault.journal.compact()
+        except LocalDisk as err:
+            log.warning("the journal could not be compacted: %s", err)
+        vault.replica.commit()
