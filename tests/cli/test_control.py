@@ -133,7 +133,7 @@ def test_status_of_an_unmounted_vault_says_so(run: Run, known: str) -> None:
 
 def test_list_shows_stores_and_mount_points(run: Run, known: str) -> None:
     with daemon_answering(known, lambda _: line(ok=True, **STATUS)):
-        assert run("list").out == "Name  Store            Mounted at\nwork  file:///nowhere  /m\n"
+        assert run("list").out == "Name  Store            Mounted at\nteam  file:///nowhere  /m\n"
 
 
 def test_a_second_mount_is_refused_and_names_the_first(run: Run, known: str) -> None:

@@ -45,4 +45,4 @@ def test_an_option_nobody_knows_fails(run: Run, vault: str, home: Path) -> None:
 def test_the_text_names_machine_and_vault(run: Run, vault: str) -> None:
     shown = run("doctor").out
     assert shown.startswith("this machine:\n  ok   cryptfs: ")
-    assert "\nwork:\n  ok   keys: protected by file permissions alone\n" in shown
+    assert "\nteam:\n  ok   keys: protected by file permissions alone\n" in shown

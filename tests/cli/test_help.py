@@ -55,5 +55,5 @@ def test_the_completions_offer_commands_and_vaults(vault: str, run_apart: Run) -
     assert commands.out.strip() == ""  # aliases are not offered twice
     commands = run_apart(_CRYPTFS_COMPLETE="bash_complete", COMP_WORDS="cryptfs um", COMP_CWORD="1")
     assert commands.out == "plain,umount\n"
-    vaults = run_apart(_CRYPTFS_COMPLETE="bash_complete", COMP_WORDS="cryptfs status w", COMP_CWORD="2")
+    vaults = run_apart(_CRYPTFS_COMPLETE="bash_complete", COMP_WORDS="cryptfs status t", COMP_CWORD="2")
     assert vaults.out == "plain,team\n"
