@@ -11,29 +11,29 @@ __all__ = ["vault_status"]
 
 def vault_status(vault: "Vault") -> dict[str, object]:
     """The state of an open vault; names and meanings are in docs/mount.md, "Status"."""
-        sender = vault.sender
-        oldest = vault.pending.oldest_ns
-        return {
-            "name": vault.name,
-            "vault": vault.vault_id.hex(),
-            "role": vault.membership.role.name.lower() if vault.membership.role is not None else "none",
-            "read_only": vault.read_only,
-            "store": sender.state.state,
-            "store_message": sender.state.message,
-            "advice": sender.state.advice,
-            "trouble": vault.upkeep.trouble,
-            "pending_operations": len(vault.pending),
-            "pending_bytes": vault.pending_bytes(),
-            "dirty_bytes": vault.dirty_bytes,
-            "oldest_unsent_seconds": max(0, time.time_ns() - oldest) // 1_000_000_000 if oldest else 0,
-            "segments_sent": vault.sealer.segments,
-            "packs_sent": vault.packer.sent_packs,
-            "bytes_sent": vault.packer.sent_bytes,
-            "store_puts": sender.puts,
-            "store_gets": sender.gets,
-            "open_files": sum(1 for content in vault.files.values() if content.opens > 0),
-            "nodes": vault.replica.count_nodes(),
-            "cache_bytes": vault.cache.used(),
-            "damaged": dict(vault.cache.damaged),
-            "log": {"id": vault.log_id.hex(), "next_segment": vault.next_seq, "operations": vault.next_n},
-        }
+    sender = vault.sender
+    oldest = vault.pending.oldest_ns
+    return {
+        "name": vault.name,
+        "vault": vault.vault_id.hex(),
+        "role": vault.membership.role.name.lower() if vault.membership.role is not None else "none",
+        "read_only": vault.read_only,
+        "store": sender.state.state,
+        "store_message": sender.state.message,
+        "advice": sender.state.advice,
+        "trouble": vault.upkeep.trouble,
+        "pending_operations": len(vault.pending),
+        "pending_bytes": vault.pending_bytes(),
+        "dirty_bytes": vault.dirty_bytes,
+        "oldest_unsent_seconds": max(0, time.time_ns() - oldest) // 1_000_000_000 if oldest else 0,
+        "segments_sent": vault.sealer.segments,
+        "packs_sent": vault.packer.sent_packs,
+        "bytes_sent": vault.packer.sent_bytes,
+        "store_puts": sender.puts,
+        "store_gets": sender.gets,
+        "open_files": sum(1 for content in vault.files.values() if content.opens > 0),
+        "nodes": vault.replica.count_nodes(),
+        "cache_bytes": vault.cache.used(),
+        "damaged": dict(vault.cache.damaged),
+        "log": {"id": vault.log_id.hex(), "next_segment": vault.next_seq, "operations": vault.next_n},
+    }
