@@ -1,4 +1,4 @@
-"""The order of the house (docs/architecture.md): who may import whom, how long things get, what stands where."""
+"""The order of the house (docs/developing.md): who may import whom, how long things get, what stands where."""
 
 import ast
 import re
@@ -187,6 +187,13 @@ def test_no_committed_file_names_a_registry_or_a_path_of_one_machine() -> None:
         if hit
     ]
     assert not found
+
+
+def test_documents_that_are_referred_to_exist() -> None:
+    named = re.compile(r"docs/[a-z-]+\.md")
+    found = {name for path in committed_files() if path.suffix == ".py" for name in named.findall(path.read_text())}
+    missing = [name for name in sorted(found) if not (ROOT / name).is_file()]
+    assert not missing
 
 
 def test_no_lock_file_that_names_hosts_is_committed() -> None:
