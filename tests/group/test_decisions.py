@@ -78,6 +78,19 @@ def test_badkeys_a_certificate_that_may_not_receive_keys_is_refused_at_admission
     judge_under(policy, NOW)(eve.cert)
 
 
+def test_rogue_ca_without_an_authority_in_the_policy_nobody_gets_a_key(folder):
+    """T-rogue-ca, the part that membership settles: in org-ca mode a self-made certificate does not do."""
+    org = Policy(1, (folder.anna.cert,), "", 1, 7, 0, 1, ())
+    with pytest.raises(Refused):
+        judge_under(org, NOW)(folder.someone("Eve").cert)
+
+
+def test_a_device_without_the_current_key_admits_nobody(folder):
+    folder.objects = [one for one in folder.objects if not one[0].startswith("w/")]
+    with pytest.raises(NotAllowed, match="holds no current key"):
+        folder.desk(folder.anna).admit(folder.someone("Bob").as_newcomer(WRITER))
+
+
 def test_expiry_no_new_wraps_and_everybody_else_gets_the_key(folder):
     """T-expiry: the entry stays in the roster and among the recipients named; it is reported."""
     bob, carl = folder.admit("Bob", WRITER), folder.admit("Carl", WRITER)

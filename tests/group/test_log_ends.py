@@ -165,6 +165,15 @@ def test_a_fork_at_the_first_segment_leaves_nothing(group):
     assert alive(world, log, held) == []
 
 
+def test_equivocate_accepts_of_branches_that_share_nothing_accept_nothing(group):
+    world = World(group)
+    _, log = setting(world)
+    held = chain(group, log, 2) + chain(group, log, 3, "other")
+    for last in (digest(log, 1), digest(log, 2, "other")):
+        world.accept(world.anna, cut(log, 2 if last == digest(log, 1) else 3, last))
+    assert alive(world, log, held) == []
+
+
 def test_a_cut_that_names_a_segment_nobody_has_takes_only_its_own_place(group):
     world = World(group)
     bob, log = setting(world)

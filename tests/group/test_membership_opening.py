@@ -4,6 +4,8 @@ import hashlib
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from real_people import ADMIN, NOW_MS, OWNER, READER, WRITER, Folder, Someone
 
 from cryptfs.crypto.certificate import Refused, fingerprint, public_key_of
@@ -151,6 +153,36 @@ def test_wrong_vault_a_folder_without_our_genesis_is_refused(folder):
         open_membership(Folder().objects, folder.vault, folder.anna.keys)
     with pytest.raises(HostileStore):
         open_membership([], folder.vault, folder.anna.keys)
+
+
+magics = st.sampled_from([one.value for one in ObjectClass] + [b"", b"CFSSTMT2"])
+junk = st.lists(st.builds(lambda magic, rest: ("x", magic + rest), magics, st.binary(max_size=200)), max_size=5)
+
+
+@pytest.fixture(scope="module")
+def quiet_folder():
+    return Folder()
+
+
+@given(junk, st.data())
+def test_fuzz_random_and_spliced_objects_change_nothing(quiet_folder, objects, data):
+    """T-fuzz, T-splice: parts of real objects put together anew, and noise behind every magic."""
+    genuine = [one for _, one in quiet_folder.objects]
+    for _ in range(3):
+        left, right = data.draw(st.sampled_from(genuine)), data.draw(st.sampled_from(genuine))
+        cut = data.draw(st.integers(0, len(left)))
+        spliced = left[:cut] + right[data.draw(st.integers(0, len(right))) :]
+        if spliced not in genuine:
+            objects.append(("spliced", spliced))
+    seen = open_membership([*objects, *quiet_folder.objects], quiet_folder.vault, quiet_folder.anna.keys)
+    assert everything(seen) == everything(quiet_folder.seen_by(quiet_folder.anna))
+
+
+def test_names_say_who_and_are_never_needed(folder):
+    seen = folder.seen_by(folder.anna)
+    assert seen.name_of(folder.bob.entry) == "Bob (laptop)"
+    assert seen.name_of(bytes(32)) == "the recovery key"
+    assert seen.name_of(b"\x07" * 32) == "somebody unknown"
 
 
 def test_flip_of_any_byte_never_changes_what_the_rest_means(folder):
@@ -394,6 +426,14 @@ def test_downgrade_a_newer_statement_of_an_administrator_stops_writing(folder):
     seen = folder.seen_by(folder.anna)
     assert seen.needs_update
     assert reasons(seen) == {"needs a newer cryptfs": 1}
+
+
+def test_downgrade_a_newer_genesis_asks_for_an_update(folder):
+    payload = encode((2, bytes(32), (), bytes(32), 0, bytes(16), (0,), ()))
+    vault = hashlib.sha256(payload).digest()
+    data = pack_header(ObjectClass.STATEMENT, vault, b"", len(payload), bytes(32)) + payload + bytes(64)
+    with pytest.raises(NeedsUpdate):
+        open_membership([("genesis", data)], vault, folder.anna.keys)
 
 
 def test_nobody_else_can_stop_writing_with_a_newer_statement(folder):

@@ -156,6 +156,7 @@ def test_own_logs_may_be_closed_by_their_writer_and_foreign_ones_not(group):
     assert world.new_log(who["bob"], [cut(who["bob"][:16], 3)]) in world.now().valid
     assert world.new_log(who["bob"], [cut(who["carl"][:16], 3)]) in world.now().void
     assert world.accept(who["bob"], cut(who["bob"][:16], 3)) in world.now().void
+    assert world.close(world.anna, cut(b"\x07" * 16, 3)) in world.now().void
 
 
 # ---- strong removal ------------------------------------------------------------------------------------------------
