@@ -97,6 +97,8 @@ class MountProcess:
         self._options = options
         self._notifier = Notifier()
         self._mounted: Mounted | None = None
+        self.invalidator: Invalidator | None = None
+        """While the mount is served: whom to tell what a pull changed."""
         self._stopping = False
         self._serving = trio.CancelScope()
 
@@ -161,10 +163,10 @@ class MountProcess:
             raise_read_ahead(self._mounted)
 
     async def _answer_kernel(self, fs: FileSystem, server: ControlServer) -> None:
-        invalidator = Invalidator(fs.inodes, fs.names)
+        self.invalidator = Invalidator(fs.inodes, fs.names)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run)
-            nursery.start_soon(invalidator.run)
+            nursery.start_soon(self.invalidator.run)
             if self._notifier.watchdog_seconds is not None:
                 nursery.start_soon(self._feed_watchdog, self._notifier.watchdog_seconds)
             # What the start made lives as long as the process: collections need not walk it again and again.

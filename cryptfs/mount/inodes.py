@@ -1,5 +1,6 @@
 """Which inodes the kernel knows, which are open, which live on without a name: the one table behind every request."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from errno import ENOENT, ENOTDIR, ESTALE
@@ -20,6 +21,9 @@ ROOT: Final = 1
 
 _BLOCKS_REMEMBERED: Final = 50_000
 """Files whose holes are remembered; above that the memory is emptied and filled again."""
+
+_COUNTED_ALWAYS: Final = 1 << 24
+"""Bytes up to which the chunks of an open file are counted whenever somebody asks."""
 
 _SMALLEST_CHUNK: Final = 1 << 16
 """A file up to this size is one chunk: it has no holes worth counting."""
@@ -50,11 +54,25 @@ class Orphan:
 class OpenFile:
     """The content of an open inode and how many handles share it."""
 
-    __slots__ = ("content", "handles")
+    __slots__ = ("_counted", "_counted_at", "_present", "content", "handles")
 
     def __init__(self, content: FileContent) -> None:
         self.content = content
         self.handles = 0
+        self._counted: tuple[int, int] | None = None
+        self._counted_at = 0.0
+        self._present = 0
+
+    def present(self) -> int:
+        """Bytes of chunks that are there. Counting walks over all of them: for a big file at most once a second."""
+        content = self.content
+        version = content.size, content.mtime_ns
+        if version != self._counted:
+            now = time.monotonic()
+            if self._counted is None or content.size <= _COUNTED_ALWAYS or now - self._counted_at >= 1.0:
+                self._present = content.allocated()
+                self._counted, self._counted_at = version, now
+        return self._present
 
 
 class Inodes:
@@ -102,7 +120,7 @@ class Inodes:
             opened = self.opened.get(st)
             if opened is not None:
                 content = opened.content
-                blocks = blocks_of(content.allocated())
+                blocks = blocks_of(opened.present())
                 if content.dirty:
                     size, mtime = content.size, content.mtime_ns
                     ctime = max(ctime, mtime)
@@ -124,7 +142,7 @@ class Inodes:
         opened = self.opened.get(orphan.st)
         if opened is not None:
             content = opened.content
-            size, blocks = content.size, blocks_of(content.allocated())
+            size, blocks = content.size, blocks_of(opened.present())
         uid, gid = orphan.uid, orphan.gid
         if self._owner is not None:
             uid, gid = self._owner.shown(uid, gid)

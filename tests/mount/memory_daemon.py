@@ -1,11 +1,13 @@
 """The mount process on a vault in memory: `memory_daemon.py POINT SOCKET [option=value ...]`, for tests.
 
-`slow=FILE` makes reads and writes wait while FILE exists; `settle=FILE` writes a line to FILE when the vault is closed.
+`slow=FILE` makes reads wait while FILE exists; `settle=FILE` writes a line to FILE when the vault is closed. SIGUSR1
+does what a pull would: the file `a` moves to `b`, `f` gets other bytes under the same size and mtime.
 """
 
 import contextlib
 import logging
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -17,6 +19,7 @@ import trio
 from memory_vault import MemoryContent, MemoryVault, new_replica
 
 from cryptfs.errors import CryptfsError
+from cryptfs.format.operation import Rename
 from cryptfs.mount.daemon import MountProcess
 from cryptfs.mount.mountoptions import MountOptions
 from cryptfs.mount.mountpoint import prepare
@@ -35,11 +38,29 @@ def slow_contents(flag: Path) -> None:
     MemoryContent.read = read
 
 
+async def pull_on_signal(vault: MemoryVault) -> None:
+    with trio.open_signal_receiver(signal.SIGUSR1) as signals:
+        async for _ in signals:
+            replica = vault.replica
+            moved, changed = replica.lookup(1, b"a"), replica.lookup(1, b"f")
+            here = replica.ino_of(1)
+            vault.submit(Rename(replica.ino_of(moved.st), replica.extern_ver(moved.lver), here, b"b", None, 0))
+            chunk = vault.stored[changed.st][0]
+            chunk[:] = bytes(byte ^ 1 for byte in chunk)
+            PROCESS[0].invalidator.pulled([(1, b"a"), (1, b"b")], [changed.st])
+
+
+PROCESS: list[MountProcess] = []
+
+
 @contextlib.asynccontextmanager
 async def opener(settle: str) -> AsyncIterator[MemoryVault]:
     with tempfile.TemporaryDirectory() as local:
         vault = MemoryVault(new_replica(Path(local) / "replica.db"))
-        yield vault
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pull_on_signal, vault)
+            yield vault
+            nursery.cancel_scope.cancel()
         dirty = [st for st, (content, _) in vault.open_files.items() if content.dirty and not content.detached]
         vault.replica.close()
         if settle:
@@ -56,7 +77,8 @@ def main() -> int:
         wanted = MountOptions.of(options)
         point = prepare(Path(sys.argv[1]), "memory", nonempty=wanted.nonempty)
         settle = options.get("settle", "")
-        trio.run(MountProcess(lambda: opener(settle), "memory", Path(sys.argv[2]), point, wanted).run)
+        PROCESS.append(MountProcess(lambda: opener(settle), "memory", Path(sys.argv[2]), point, wanted))
+        trio.run(PROCESS[0].run)
     except* CryptfsError as group:
         error = group.exceptions[0]
         while isinstance(error, BaseExceptionGroup):

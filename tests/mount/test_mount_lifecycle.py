@@ -307,3 +307,33 @@ def test_statfs_and_mount_options(quick):
     assert (mounted.kind, mounted.source) == ("fuse.cryptfs", "cryptfs:memory")
     assert status.f_flag & os.ST_NOSUID
     quick.unmount()
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("reading", [False, True])
+def test_a_pulled_change_is_seen_at_once_also_during_a_read(tmp_path, reading):
+    flag = tmp_path / "slow"
+    with served(tmp_path, f"slow={flag}") as mount:
+        (mount.point / "a").touch()
+        (mount.point / "f").write_bytes(b"\0" * 4096)
+        (mount.point / "g").write_bytes(b"\0" * 200_000)
+        assert (mount.point / "f").read_bytes() == b"\0" * 4096
+        thread = threading.Thread(target=(mount.point / "g").read_bytes)
+        if reading:
+            flag.touch()
+            thread.start()
+            until(lambda: mount.ask("status")["requests"]["read"] >= 2)
+        mount.process.send_signal(signal.SIGUSR1)
+        until(lambda: not (mount.point / "a").exists())
+        assert (mount.point / "b").exists()
+        if reading:
+            flag.unlink()
+            thread.join()
+        until(lambda: (mount.point / "f").read_bytes() == b"\1" * 4096)
+        mount.unmount()
