@@ -39,8 +39,8 @@ class Core:
         self.undo = UndoLog(db)
         self.ids = Ids(db, vault)
         self.facts = Facts(db)
-        self.times = Times(db)
         self.rows = Rows(db, self.undo)
+        self.times = Times(db, self.rows.shown)
         self.state = State(self.rows, self.ids, self.facts)
         self.applied = Applied(db, self.undo)
         self.tentative = Tentative(db)
@@ -121,8 +121,8 @@ class Core:
         """Take back all tentative operations, also those of an earlier run of the program."""
         first = self.tentative.first_unit()
         if first is not None:
-            if self.undo.undo_from(first):
-                self.rows.reload_aliases()
+            self.undo.undo_from(first)
+            self.rows.reload()
             self.tentative.drop()
 
     def reapply(self, pending: Sequence[tuple[int, Op]]) -> None:

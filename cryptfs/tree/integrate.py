@@ -67,8 +67,9 @@ def integrate(
         if touched:
             tail = [row for row in rows if row.position >= min(touched)]
             kept = [core.applied.segment(row.position) for row in tail if (row.position[1], row.seq) not in gone]
-            if tail and core.undo.undo_from(tail[0].u):
-                core.rows.reload_aliases()
+            if tail:
+                core.undo.undo_from(tail[0].u)
+                core.rows.reload()
             core.applied.remove(tail)
             _redo(core, kept, new, stable)
         core.reapply(pending)

@@ -23,11 +23,9 @@ from cryptfs.format.operation import (
     Undelete,
     Unlink,
     Ver,
-    is_provisional_ino,
-    provisional_number,
 )
 
-__all__ = ["Names", "has_provisional", "rename_ids"]
+__all__ = ["Names", "rename_ids"]
 
 
 class Names:
@@ -78,21 +76,3 @@ _RULE: Final[dict[type, Callable[[Any, _Ino, _Ver], Any]]] = {
     Restore: lambda op, ino, ver: Restore(ino(op.i), ver(op.base), ver(op.old)),
     Rekey: lambda op, ino, ver: Rekey(ino(op.i), ver(op.base), op.content),
 }
-
-
-def has_provisional(op: Op) -> bool:
-    """Whether an operation still names anything by a provisional id."""
-    found = False
-
-    def see_op(one: OpId) -> OpId:
-        nonlocal found
-        found = found or provisional_number(one) is not None
-        return one
-
-    def see_ino(ino: bytes) -> bytes:
-        nonlocal found
-        found = found or is_provisional_ino(ino)
-        return ino
-
-    rename_ids(op, Names(see_op, see_ino))
-    return found

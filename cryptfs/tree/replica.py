@@ -21,6 +21,9 @@ from cryptfs.tree.segment import IntegratedSegment
 
 __all__ = ["Node", "Notice", "Replica"]
 
+_SHOWN_MAX: Final = 50_000
+"""Nodes kept in memory as shown, about 500 bytes each."""
+
 # Local times are asked for separately: a join with their table takes 17 us, two questions 5 us.
 _NODE: Final = (
     "SELECT kind, mode, uid, gid, rdev, size, mtime_ns, ctime_ns, cver, target,"
@@ -70,6 +73,9 @@ class Replica(Core):
 
     def node(self, st: int) -> Node | None:
         """The node `st`, linked or in the trash (then files have nlink 0)."""
+        known: Node | None = self.rows.shown.get(st)
+        if known is not None:
+            return known
         row = self._run(_NODE, (st,)).fetchone()
         if row is None:
             return None
@@ -80,7 +86,12 @@ class Replica(Core):
         ctime = shown_ctime if shown_ctime is not None else ctime or mtime
         if atime is None:
             atime = mtime
-        return Node(st, kind, mode, uid, gid, rdev, size, mtime, ctime, atime, cver, target, nlink)
+        node = Node(st, kind, mode, uid, gid, rdev, size, mtime, ctime, atime, cver, target, nlink)
+        shown = self.rows.shown
+        if len(shown) >= _SHOWN_MAX:
+            shown.clear()
+        shown[st] = node
+        return node
 
     def lookup(self, parent: int, name: bytes) -> Entry | None:
         """The entry `name` of the directory `parent`."""

@@ -77,6 +77,8 @@ _PUT_ENTRY: Final = "INSERT OR REPLACE INTO dirent VALUES(?,?,?,?,?)"
 _DEL_ENTRY: Final = "DELETE FROM dirent WHERE parent = ? AND name = ?"
 _LINKS: Final = "SELECT * FROM dirent WHERE st = ?"
 _LINKED: Final = "SELECT 1 FROM dirent WHERE st = ? LIMIT 1"
+_CACHED_MAX: Final = 50_000
+"""Rows kept in memory, about 400 bytes each; when full, all are dropped, which costs a look-up each."""
 _HAS_ENTRIES: Final = "SELECT 1 FROM dirent WHERE parent = ? LIMIT 1"
 
 
@@ -87,40 +89,87 @@ class Rows:
         self._run: Callable[..., Any] = db.cursor().execute
         self._note = undo.note
         self.aliases: dict[int, int] = {}
+        self._nodes: dict[int, NodeRow] = {}
+        self._entries: dict[tuple[int, bytes], Entry] = {}
+        self.shown: dict[int, Any] = {}
+        """What `Replica.node` made of rows and times; whoever changes one of them takes the node out."""
+        self.reload()
+
+    def reload(self) -> None:
+        """Rows changed behind our back (undo): nothing in memory counts any more."""
+        self._nodes.clear()
+        self._entries.clear()
+        self.shown.clear()
         self.reload_aliases()
+
+    def _remember_node(self, row: NodeRow) -> None:
+        if len(self._nodes) >= _CACHED_MAX:
+            self._nodes.clear()
+        self._nodes[row.st] = row
+
+    def _remember_entry(self, entry: Entry) -> None:
+        if len(self._entries) >= _CACHED_MAX:
+            self._entries.clear()
+        self._entries[entry.parent, entry.name] = entry
 
     # ---- nodes
 
     def node(self, st: int) -> NodeRow | None:
         """The node, linked or in the trash."""
+        known = self._nodes.get(st)
+        if known is not None:
+            return known
         row = self._run(_NODE, (st,)).fetchone()
-        return None if row is None else NodeRow._make(row)
+        if row is None:
+            return None
+        found = NodeRow._make(row)
+        self._remember_node(found)
+        return found
 
     def put_node(self, new: NodeRow, before: NodeRow | None) -> None:
         """Write a node; `before` is its row as read."""
         self._run(_PUT_NODE, new)
+        self._remember_node(new)
+        self.shown.pop(new.st, None)
         self._note(Table.NODE, (new.st,), before)
 
     def del_node(self, before: NodeRow) -> None:
         """Forget a node."""
         self._run(_DEL_NODE, (before.st,))
+        self._nodes.pop(before.st, None)
+        self.shown.pop(before.st, None)
         self._note(Table.NODE, (before.st,), before)
 
     # ---- entries
 
     def entry(self, parent: int, name: bytes) -> Entry | None:
         """The entry `name` of the directory `parent`."""
+        known = self._entries.get((parent, name))
+        if known is not None:
+            return known
         row = self._run(_ENTRY, (parent, name)).fetchone()
-        return None if row is None else Entry._make(row)
+        if row is None:
+            return None
+        found = Entry._make(row)
+        self._remember_entry(found)
+        return found
 
     def put_entry(self, new: Entry, before: Entry | None) -> None:
         """Write an entry; `before` is what the name held."""
         self._run(_PUT_ENTRY, new)
+        self._remember_entry(new)
+        self.shown.pop(new.st, None)
+        self.shown.pop(new.parent, None)
+        if before is not None:
+            self.shown.pop(before.st, None)
         self._note(Table.DIRENT, (new.parent, new.name), before)
 
     def del_entry(self, before: Entry) -> None:
         """Take an entry away."""
         self._run(_DEL_ENTRY, (before.parent, before.name))
+        self._entries.pop((before.parent, before.name), None)
+        self.shown.pop(before.st, None)
+        self.shown.pop(before.parent, None)
         self._note(Table.DIRENT, (before.parent, before.name), before)
 
     def links(self, st: int) -> list[Entry]:

@@ -18,10 +18,11 @@ _NONE: Final = (None, None, None)
 class Times:
     """[ctime_ns, dir_mtime_ns, atime_ns] by node, None where the State decides. Never undone."""
 
-    def __init__(self, db: apsw.Connection) -> None:
+    def __init__(self, db: apsw.Connection, shown: dict[int, Any]) -> None:
         self._cursor = db.cursor()
         self._run: Callable[..., Any] = self._cursor.execute
         self._changed: dict[int, list[int | None]] = {}
+        self._shown = shown
 
     def of(self, st: int) -> Sequence[int | None]:
         """The times of a node."""
@@ -29,6 +30,7 @@ class Times:
 
     def changed(self, st: int) -> list[int | None]:
         """The times of a node, to be changed in place."""
+        self._shown.pop(st, None)
         times = self._changed.get(st)
         if times is None:
             times = self._changed[st] = list(self._run(_TIMES, (st,)).fetchone() or _NONE)
@@ -36,6 +38,7 @@ class Times:
 
     def born(self, st: int, now_ns: int) -> None:
         """Times of a node made now."""
+        self._shown.pop(st, None)
         self._changed[st] = [now_ns, None, now_ns]
 
     def forget(self, st: int) -> None:
@@ -45,6 +48,7 @@ class Times:
 
     def drop(self, st: int) -> None:
         """The node is no more."""
+        self._shown.pop(st, None)
         self._changed.pop(st, None)
 
     def flush(self) -> None:

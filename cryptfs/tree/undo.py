@@ -128,25 +128,22 @@ class UndoLog:
         """Change what an entry remembers."""
         self._run("UPDATE undo SET before = ? WHERE u = ? AND n = ?", (self._encode(before), u, n))
 
-    def undo_from(self, from_u: int) -> bool:
+    def undo_from(self, from_u: int) -> None:
         """Restore all rows changed since the beginning of unit `from_u`, newest change first, and forget the changes.
 
-        True if an alias was among them (the caller holds them in memory).
+        Whoever holds rows in memory has to read them again (`Rows.reload`).
         """
-        aliases = False
         recorder = self.recorder
         for _, _, table, key, before in reversed(list(self.entries(from_u))):
             if table == Table.MTIME_SET:
                 continue
             if recorder is not None and table in _SELECT and (table, key) not in recorder:
                 recorder[(table, key)] = self._run(_SELECT[Table(table)], key).fetchone()
-            aliases |= table == Table.ALIAS
             if before is None:
                 self._run(_DELETE[Table(table)], key)
             else:
                 self._run(_INSERT[Table(table)], before)
         self._run("DELETE FROM undo WHERE u >= ?", (from_u,))
-        return aliases
 
     def forget_below(self, below_u: int) -> None:
         """Forget how to undo everything below unit `below_u`."""
