@@ -61,7 +61,9 @@ def check_tree(replica: Replica) -> None:
         assert st in nodes, "entry without a node"
         assert nodes[st][1] == kind, "kind of an entry"
         assert nodes[parent][1] == KIND_DIR, "parent is no directory"
-        assert 0 < len(name) <= 255 and b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+        assert 0 < len(name) <= 255, "length of a name"
+        assert not {ord("/"), 0} & set(name), "bytes of a name"
+        assert name not in (b".", b".."), "dots as a name"
         links.setdefault(st, []).append((parent, name))
         assert (st, lver) not in lvers, "two links of one node by one operation"
         lvers.add((st, lver))

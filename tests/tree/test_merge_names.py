@@ -113,7 +113,8 @@ def test_row_5_a_file_of_that_name_leaves_the_removed_directory_a_conflict_name(
     s.file(ANNA, b"outer", b"a file")
     other = s.file(BOB, b"g", b"text")
     s.write(BOB, move(other, made(outer), b"f"))
-    assert s.tree() == {"/outer": "A4", "/outer (Bob's conflicted copy 2023-11-14)": "dir", "/outer (Bob's conflicted copy 2023-11-14)/f": "B0"}  # fmt: skip
+    restored = "/outer (Bob's conflicted copy 2023-11-14)"
+    assert s.tree() == {"/outer": "A4", restored: "dir", restored + "/f": "B0"}
 
 
 def test_row_6_create_in_a_directory_never_known_goes_to_lost_and_found() -> None:
