@@ -64,9 +64,7 @@ def _epoch_remarks(resolver: Resolver, node: Node, wrapped: dict[bytes, set[byte
     if epoch is None:
         return []
     op = node.statement.payload.op
-    gone = (set(op.targets), set(op.members)) if isinstance(op, Remove) else (set(), set())
-    roster = resolver(graph.before(node)).roster
-    expected = {one.id for one in roster.values() if one.id not in gone[0] and one.member not in gone[1]}
+    expected = set(resolver(graph.before(node)).roster) - (set(op.targets) if isinstance(op, Remove) else set())
     to = set(epoch.to)
     holders = wrapped.get(eid(epoch.commit), set())
     genesis = graph.genesis

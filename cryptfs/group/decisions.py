@@ -96,12 +96,13 @@ class Desk:
     def remove(
         self, targets: Iterable[bytes], members: Iterable[bytes] = (), ends: Mapping[bytes, Cut] | None = None
     ) -> Decision:
-        """Remove entries, and whole members if all their devices go; the key changes in the same statement.
+        """Remove entries, and all of whole members; the key changes in the same statement.
 
         `ends`: where each of their logs ends, by log id, after a full pull; logs not named are cut at nothing.
         """
-        out = tuple(sorted(set(targets)))
-        graph = self.membership.graph
+        graph, roster = self.membership.graph, self.membership.resolved.roster
+        whole = tuple(sorted(set(members)))
+        out = tuple(sorted({*targets, *(one.id for one in roster.values() if one.member in whole)}))
         seen = graph.view(self._prev())
         cuts = {}
         for target in out:

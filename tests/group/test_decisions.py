@@ -212,8 +212,10 @@ def test_a_removal_of_a_whole_member_takes_all_its_devices(folder):
     tablet.member = bob.member
     admit = folder.desk(folder.anna).admit(tablet.as_newcomer(WRITER))
     folder.upload(admit)
-    folder.upload(folder.desk(folder.anna).remove([bob.entry, admit.statement.id], [bob.member]))
-    assert set(folder.seen_by(folder.anna).resolved.roster) == {folder.anna.entry}
+    folder.upload(folder.desk(folder.anna).remove([], [bob.member]))
+    seen = folder.seen_by(folder.anna)
+    assert set(seen.resolved.roster) == {folder.anna.entry}
+    assert set(seen.resolved.removals) == {bob.entry, admit.statement.id}
 
 
 def test_as_of_travels_in_the_admission(folder):
