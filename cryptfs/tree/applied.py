@@ -4,12 +4,11 @@ The floor U is the stamp at and below which nothing is undone any more.
 """
 
 import struct
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import apsw
 import msgspec
 
+from cryptfs.tree.database import Database
 from cryptfs.tree.segment import IntegratedSegment, Position
 from cryptfs.tree.undo import UndoLog
 
@@ -37,56 +36,56 @@ class AppliedRow(NamedTuple):
 class Applied:
     """Tables `head`, `applied`, and the floor."""
 
-    def __init__(self, db: apsw.Connection, undo: UndoLog) -> None:
-        self._run: Callable[..., Any] = db.cursor().execute
+    def __init__(self, db: Database, undo: UndoLog) -> None:
+        self._db = db
         self._undo = undo
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(IntegratedSegment).decode
 
     def heads(self) -> dict[bytes, Head]:
         """The last integrated segment of every log."""
-        rows = self._run("SELECT log, seq, digest, stamp FROM head ORDER BY log").fetchall()
+        rows = self._db.all("SELECT log, seq, digest, stamp FROM head ORDER BY log")
         return {log: Head(seq, digest, stamp) for log, seq, digest, stamp in rows}
 
     def set_head(self, seg: IntegratedSegment) -> None:
         """`seg` is the last of its log now."""
-        self._run("INSERT OR REPLACE INTO head VALUES(?, ?, ?, ?)", (seg.log, seg.seq, seg.digest, seg.stamp))
+        self._db.run("INSERT OR REPLACE INTO head VALUES(?, ?, ?, ?)", (seg.log, seg.seq, seg.digest, seg.stamp))
 
     def rows(self) -> list[AppliedRow]:
         """All segments above the floor, in order."""
-        rows = self._run("SELECT stamp, log, seq, u FROM applied ORDER BY stamp, log").fetchall()
+        rows = self._db.all("SELECT stamp, log, seq, u FROM applied ORDER BY stamp, log")
         return [AppliedRow((stamp, log), seq, u) for stamp, log, seq, u in rows]
 
     def last(self) -> Position | None:
         """Place of the last segment above the floor."""
-        row = self._run("SELECT stamp, log FROM applied ORDER BY stamp DESC, log DESC LIMIT 1").fetchone()
+        row = self._db.one("SELECT stamp, log FROM applied ORDER BY stamp DESC, log DESC LIMIT 1")
         return None if row is None else (row[0], row[1])
 
     def segment(self, position: Position) -> IntegratedSegment:
         """A segment above the floor, to be applied again."""
-        row = self._run("SELECT body FROM applied WHERE stamp = ? AND log = ?", position).fetchone()
+        row = self._db.one("SELECT body FROM applied WHERE stamp = ? AND log = ?", position)
         return self._decode(row[0])
 
     def add(self, seg: IntegratedSegment, u: int) -> None:
         """`seg` was applied as unit `u`."""
-        self._run("INSERT INTO applied VALUES(?, ?, ?, ?, ?)", (*seg.position, seg.seq, u, self._encode(seg)))
+        self._db.run("INSERT INTO applied VALUES(?, ?, ?, ?, ?)", (*seg.position, seg.seq, u, self._encode(seg)))
 
     def remove(self, rows: list[AppliedRow]) -> None:
         """These were undone."""
         for row in rows:
-            self._run("DELETE FROM applied WHERE stamp = ? AND log = ?", row.position)
+            self._db.run("DELETE FROM applied WHERE stamp = ? AND log = ?", row.position)
 
     def floor(self) -> int:
         """The stamp U; -1 at first."""
-        row = self._run("SELECT v FROM meta WHERE k = 'floor'").fetchone()
+        row = self._db.one("SELECT v FROM meta WHERE k = 'floor'")
         return -1 if row is None else int(_I64.unpack(row[0])[0])
 
     def advance(self, stamp: int, first_tentative: int | None) -> None:
         """Raise the floor, and forget how to undo what lies at or below it."""
         if stamp <= self.floor():
             return
-        self._run("INSERT OR REPLACE INTO meta VALUES('floor', ?)", (_I64.pack(stamp),))
-        self._run("DELETE FROM applied WHERE stamp <= ?", (stamp,))
-        first = self._run("SELECT min(u) FROM applied").fetchone()[0]
+        self._db.run("INSERT OR REPLACE INTO meta VALUES('floor', ?)", (_I64.pack(stamp),))
+        self._db.run("DELETE FROM applied WHERE stamp <= ?", (stamp,))
+        first = self._db.one("SELECT min(u) FROM applied")[0]
         kept = [u for u in (first, first_tentative) if u is not None]
         self._undo.forget_below(min(kept, default=self._undo.u + 2))

@@ -4,13 +4,12 @@ Everything between two `commit`s is one transaction of the database, read and wr
 """
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Self
-
-import apsw
 
 from cryptfs.format.operation import KIND_DIR, Op, OpId
 from cryptfs.tree.applied import Applied
+from cryptfs.tree.database import Database
 from cryptfs.tree.facts import Facts
 from cryptfs.tree.ids import PROVISIONAL_PREFIX, Ids, op_id_of, provisional_id, st_of_k
 from cryptfs.tree.merge import apply
@@ -32,9 +31,8 @@ _I64: Final = struct.Struct(">q")
 class Core:
     """One database and what works on it. Belongs to one thread."""
 
-    def __init__(self, db: apsw.Connection, vault: bytes) -> None:
+    def __init__(self, db: Database, vault: bytes) -> None:
         self._db = db
-        self._run: Callable[..., Any] = db.cursor().execute
         self._begin()
         self.undo = UndoLog(db)
         self.ids = Ids(db, vault)
@@ -50,7 +48,7 @@ class Core:
             self.undo.enabled = False
             self.rows.put_node(root, None)
             self.undo.enabled = True
-            self._run("INSERT INTO local(st, ino) VALUES(?, ?)", (ROOT_ST, self.ids.root_ino))
+            self._db.run("INSERT INTO local(st, ino) VALUES(?, ?)", (ROOT_ST, self.ids.root_ino))
             self.commit()
 
     @classmethod
@@ -64,12 +62,12 @@ class Core:
     # ---- transactions
 
     def _begin(self) -> None:
-        self._run("BEGIN IMMEDIATE").fetchall()
+        self._db.run("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
         """Write everything since the last commit, as a whole; survives a crash of the process."""
         self.flush()
-        self._run("COMMIT").fetchall()
+        self._db.run("COMMIT")
         self._begin()
 
     def flush(self) -> None:
@@ -85,8 +83,8 @@ class Core:
         """Commit (unless told not to) and close."""
         if commit:
             self.flush()
-            self._run("COMMIT").fetchall()
-        self._db.close(force=True)
+            self._db.run("COMMIT")
+        self._db.close()
 
     # ---- local operations
 
@@ -160,13 +158,13 @@ class Core:
 
     def all_rows(self, table: StateTable) -> list[tuple[Any, ...]]:
         """All rows of a State table as stored, in no particular order."""
-        rows: list[tuple[Any, ...]] = self._run(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - a literal
+        rows: list[tuple[Any, ...]] = self._db.all(f"SELECT * FROM {table}")  # noqa: S608 - a literal
         return rows
 
     def forget_local(self, st: int) -> None:
         """The node `st` never existed for anybody else and does not exist any more."""
         self.times.drop(st)
-        self._run("DELETE FROM local WHERE st = ?", (st,))
+        self._db.run("DELETE FROM local WHERE st = ?", (st,))
 
     def set_authors(self, authors: Mapping[bytes, Author]) -> None:
         """What the roster says about the logs; decides who may adopt containers."""
@@ -174,12 +172,12 @@ class Core:
 
     def meta_get(self, key: str) -> bytes | None:
         """A value of the owner's, or None."""
-        row = self._run("SELECT v FROM meta WHERE k = ?", (key,)).fetchone()
+        row = self._db.one("SELECT v FROM meta WHERE k = ?", (key,))
         return None if row is None else bytes(row[0])
 
     def meta_set(self, key: str, value: bytes) -> None:
         """Keep a value with the tree; committed with it."""
-        self._run("INSERT OR REPLACE INTO meta VALUES(?, ?)", (key, value))
+        self._db.run("INSERT OR REPLACE INTO meta VALUES(?, ?)", (key, value))
 
     def _meta_int(self, key: str) -> int:
         value = self.meta_get(key)

@@ -4,13 +4,10 @@
 outlives the segment it came in (docs/format.md, "File content").
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import apsw
 import msgspec
 
 from cryptfs.format.content import WHERE_BODY2, WHERE_HERE, Content, Inline, Loc, MRef, Paged, Patch, Run, Span
+from cryptfs.tree.database import Database
 
 __all__ = ["Facts", "anchored"]
 
@@ -18,14 +15,14 @@ __all__ = ["Facts", "anchored"]
 class Facts:
     """Content facts. Written once per sealed operation, never changed."""
 
-    def __init__(self, db: apsw.Connection) -> None:
-        self._run: Callable[..., Any] = db.cursor().execute
+    def __init__(self, db: Database) -> None:
+        self._db = db
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Content).decode
 
     def encoded(self, op: bytes) -> bytes | None:
         """The encoded Content that the sealed operation `op` (24 bytes) carried."""
-        row = self._run("SELECT ext FROM content WHERE op = ?", (op,)).fetchone()
+        row = self._db.one("SELECT ext FROM content WHERE op = ?", (op,))
         return None if row is None else bytes(row[0])
 
     def content(self, op: bytes) -> Content | None:
@@ -36,7 +33,7 @@ class Facts:
     def learn(self, op: bytes, content: Content, digest: bytes) -> None:
         """Record the content carried by `op` in the segment with this digest."""
         ext = self._encode(anchored(content, digest))
-        self._run("INSERT OR REPLACE INTO content VALUES(?, ?)", (op, ext))
+        self._db.run("INSERT OR REPLACE INTO content VALUES(?, ?)", (op, ext))
 
 
 def anchored(content: Content, digest: bytes) -> Content:

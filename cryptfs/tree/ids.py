@@ -4,13 +4,12 @@ Facts only: nothing in this module is ever undone. External form means 16-byte i
 segments; what is not sealed yet has its provisional form there too.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
-
-import apsw
+from collections.abc import Mapping
+from typing import Final
 
 from cryptfs.format.names import copy_inode_of, inode_of, lost_inode, root_inode
 from cryptfs.format.operation import OpId, Ver, is_provisional_ino, op_id_bytes, provisional_ino
+from cryptfs.tree.database import Database
 from cryptfs.tree.schema import ROOT_ST
 
 __all__ = ["OP_ID_LEN", "PROVISIONAL_PREFIX", "Ids", "op_id_of", "provisional_id", "split", "st_of_k"]
@@ -43,9 +42,8 @@ def op_id_of(blob: bytes) -> OpId:
 class Ids:
     """Translates names. Owned by the replica; the caches only hold what the tables say."""
 
-    def __init__(self, db: apsw.Connection, vault: bytes) -> None:
-        self._cursor = db.cursor()
-        self._run: Callable[..., Any] = self._cursor.execute
+    def __init__(self, db: Database, vault: bytes) -> None:
+        self._db = db
         self._vault = vault
         self.root_ino = root_inode(vault)
         self.lost_ino = lost_inode(vault)
@@ -62,7 +60,7 @@ class Ids:
             return st
         if is_provisional_ino(ino):
             return int.from_bytes(ino[8:], "big") + _ST_OFFSET
-        row = self._run("SELECT st FROM local WHERE ino = ?", (ino,)).fetchone()
+        row = self._db.one("SELECT st FROM local WHERE ino = ?", (ino,))
         if row is None:
             return None
         found: int = row[0]
@@ -78,27 +76,27 @@ class Ids:
             st = hint
         else:
             st = int.from_bytes(ino[:8], "big") >> 2 | _ST_FOREIGN
-            while self._run("SELECT 1 FROM local WHERE st = ?", (st,)).fetchone() is not None:
+            while self._db.one("SELECT 1 FROM local WHERE st = ?", (st,)) is not None:
                 st += 1
         self.name(st, ino)
         return st
 
     def name(self, st: int, ino: bytes) -> None:
         """Record the final inode of a node."""
-        self._run("INSERT INTO local(st, ino) VALUES(?1, ?2) ON CONFLICT(st) DO UPDATE SET ino = ?2", (st, ino))
+        self._db.run("INSERT INTO local(st, ino) VALUES(?1, ?2) ON CONFLICT(st) DO UPDATE SET ino = ?2", (st, ino))
         self._remember(st, ino)
 
     def ino_of(self, st: int) -> bytes:
         """The inode of a node: 16 bytes, provisional as long as the operation that made the node is not sealed."""
         ino = self._ino.get(st)
         if ino is None:
-            row = self._run("SELECT ino FROM local WHERE st = ?", (st,)).fetchone()
+            row = self._db.one("SELECT ino FROM local WHERE st = ?", (st,))
             ino = provisional_ino(st - _ST_OFFSET) if row is None or row[0] is None else bytes(row[0])
             self._remember(st, ino)
         return ino
 
     def _nameless(self, st: int) -> bool:
-        row = self._run("SELECT ino FROM local WHERE st = ?", (st,)).fetchone()
+        row = self._db.one("SELECT ino FROM local WHERE st = ?", (st,))
         return row is None or row[0] is None
 
     def _remember(self, st: int, ino: bytes) -> None:
@@ -123,7 +121,7 @@ class Ids:
         """Final id (24 bytes) of local operation `k`; None while it is not sealed."""
         final = self._own.get(k)
         if final is None:
-            row = self._run("SELECT log, n FROM own WHERE k = ?", (k,)).fetchone()
+            row = self._db.one("SELECT log, n FROM own WHERE k = ?", (k,))
             if row is None:
                 return None
             final = row[0] + row[1].to_bytes(8, "big")
@@ -136,7 +134,7 @@ class Ids:
         """Record the numbers that local operations got in the log `log`: k -> n."""
         if numbers:
             rows = [(k, log, n) for k, n in numbers.items()]
-            self._cursor.executemany("INSERT OR REPLACE INTO own VALUES(?, ?, ?)", rows)
+            self._db.many("INSERT OR REPLACE INTO own VALUES(?, ?, ?)", rows)
             self._own = {}
 
     def external(self, blob: bytes) -> bytes:

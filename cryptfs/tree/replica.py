@@ -76,7 +76,7 @@ class Replica(Core):
         known: Node | None = self.rows.shown.get(st)
         if known is not None:
             return known
-        row = self._run(_NODE, (st,)).fetchone()
+        row = self._db.one(_NODE, (st,))
         if row is None:
             return None
         kind, mode, uid, gid, rdev, size, mtime, ctime, cver, target, nlink = row
@@ -99,9 +99,9 @@ class Replica(Core):
 
     def entries(self, parent: int) -> list[tuple[bytes, int, int]]:
         """(name, st, kind) of all entries of a directory, sorted by name."""
-        rows: list[tuple[bytes, int, int]] = self._run(
+        rows: list[tuple[bytes, int, int]] = self._db.all(
             "SELECT name, st, kind FROM dirent WHERE parent = ? ORDER BY name", (parent,)
-        ).fetchall()
+        )
         return rows
 
     def is_empty(self, parent: int) -> bool:
@@ -116,7 +116,7 @@ class Replica(Core):
         """The directory that holds the directory `st`; the root holds itself; None without a link."""
         if st == ROOT_ST:
             return ROOT_ST
-        row = self._run("SELECT parent FROM dirent WHERE st = ? LIMIT 1", (st,)).fetchone()
+        row = self._db.one("SELECT parent FROM dirent WHERE st = ? LIMIT 1", (st,))
         return None if row is None else int(row[0])
 
     def is_ancestor(self, above: int, below: int) -> bool:
@@ -160,12 +160,12 @@ class Replica(Core):
         return self.pending_content(st) is not None
 
     def _carrier(self, st: int) -> bytes | None:
-        row = self._run("SELECT content FROM node WHERE st = ?", (st,)).fetchone()
+        row = self._db.one("SELECT content FROM node WHERE st = ?", (st,))
         return None if row is None or row[0] is None else self.ids.external(row[0])
 
     def count_nodes(self) -> int:
         """Number of nodes, those in the trash included."""
-        return int(self._run("SELECT count(*) FROM node").fetchone()[0])
+        return int(self._db.one("SELECT count(*) FROM node")[0])
 
     def walk(self) -> Iterator[tuple[bytes, int]]:
         """(path, st) of every link below the root, parents first; for checks, not for speed."""
@@ -184,12 +184,12 @@ class Replica(Core):
 
     def notices(self) -> list[Notice]:
         """What people have not seen yet, sorted by operation."""
-        rows = self._run("SELECT op, kind, st, text FROM notice WHERE seen = 0 ORDER BY op").fetchall()
+        rows = self._db.all("SELECT op, kind, st, text FROM notice WHERE seen = 0 ORDER BY op")
         return [Notice(*row) for row in rows]
 
     def see_notices(self) -> None:
         """All notices were shown."""
-        self._run("UPDATE notice SET seen = 1")
+        self._db.run("UPDATE notice SET seen = 1")
 
     # ---- sealed segments
 

@@ -4,11 +4,9 @@
 else writes State tables.
 """
 
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-import apsw
-
+from cryptfs.tree.database import Database
 from cryptfs.tree.undo import Table, UndoLog
 
 __all__ = ["Container", "Entry", "History", "NodeRow", "Rows"]
@@ -85,8 +83,8 @@ _HAS_ENTRIES: Final = "SELECT 1 FROM dirent WHERE parent = ? LIMIT 1"
 class Rows:
     """Reads and changes State rows. One instance a replica, one thread."""
 
-    def __init__(self, db: apsw.Connection, undo: UndoLog) -> None:
-        self._run: Callable[..., Any] = db.cursor().execute
+    def __init__(self, db: Database, undo: UndoLog) -> None:
+        self._db = db
         self._note = undo.note
         self.aliases: dict[int, int] = {}
         self._nodes: dict[int, NodeRow] = {}
@@ -119,7 +117,7 @@ class Rows:
         known = self._nodes.get(st)
         if known is not None:
             return known
-        row = self._run(_NODE, (st,)).fetchone()
+        row = self._db.one(_NODE, (st,))
         if row is None:
             return None
         found = NodeRow._make(row)
@@ -128,14 +126,14 @@ class Rows:
 
     def put_node(self, new: NodeRow, before: NodeRow | None) -> None:
         """Write a node; `before` is its row as read."""
-        self._run(_PUT_NODE, new)
+        self._db.run(_PUT_NODE, new)
         self._remember_node(new)
         self.shown.pop(new.st, None)
         self._note(Table.NODE, (new.st,), before)
 
     def del_node(self, before: NodeRow) -> None:
         """Forget a node."""
-        self._run(_DEL_NODE, (before.st,))
+        self._db.run(_DEL_NODE, (before.st,))
         self._nodes.pop(before.st, None)
         self.shown.pop(before.st, None)
         self._note(Table.NODE, (before.st,), before)
@@ -147,7 +145,7 @@ class Rows:
         known = self._entries.get((parent, name))
         if known is not None:
             return known
-        row = self._run(_ENTRY, (parent, name)).fetchone()
+        row = self._db.one(_ENTRY, (parent, name))
         if row is None:
             return None
         found = Entry._make(row)
@@ -156,7 +154,7 @@ class Rows:
 
     def put_entry(self, new: Entry, before: Entry | None) -> None:
         """Write an entry; `before` is what the name held."""
-        self._run(_PUT_ENTRY, new)
+        self._db.run(_PUT_ENTRY, new)
         self._remember_entry(new)
         self.shown.pop(new.st, None)
         self.shown.pop(new.parent, None)
@@ -166,7 +164,7 @@ class Rows:
 
     def del_entry(self, before: Entry) -> None:
         """Take an entry away."""
-        self._run(_DEL_ENTRY, (before.parent, before.name))
+        self._db.run(_DEL_ENTRY, (before.parent, before.name))
         self._entries.pop((before.parent, before.name), None)
         self.shown.pop(before.st, None)
         self.shown.pop(before.parent, None)
@@ -174,115 +172,113 @@ class Rows:
 
     def links(self, st: int) -> list[Entry]:
         """All entries that lead to a node, in no particular order."""
-        return [Entry._make(row) for row in self._run(_LINKS, (st,)).fetchall()]
+        return [Entry._make(row) for row in self._db.all(_LINKS, (st,))]
 
     def linked(self, st: int) -> bool:
         """Whether an entry leads to the node (the root has none)."""
-        return self._run(_LINKED, (st,)).fetchone() is not None
+        return self._db.one(_LINKED, (st,)) is not None
 
     def has_entries(self, st: int) -> bool:
         """Whether a directory is not empty."""
-        return self._run(_HAS_ENTRIES, (st,)).fetchone() is not None
+        return self._db.one(_HAS_ENTRIES, (st,)) is not None
 
     # ---- aliases and landings
 
     def put_alias(self, old: int, new: int) -> None:
         """From now on `old` means `new`. `old` must not be an alias yet."""
-        self._run("INSERT INTO alias VALUES(?, ?)", (old, new))
+        self._db.run("INSERT INTO alias VALUES(?, ?)", (old, new))
         self._note(Table.ALIAS, (old,), None)
         self.aliases[old] = new
 
     def del_alias(self, old: int) -> None:
         """Take an alias away."""
-        self._run("DELETE FROM alias WHERE old = ?", (old,))
+        self._db.run("DELETE FROM alias WHERE old = ?", (old,))
         self._note(Table.ALIAS, (old,), (old, self.aliases.pop(old)))
 
     def reload_aliases(self) -> None:
         """Aliases are few and asked for at every step, hence kept in memory as a whole."""
-        self.aliases = dict(self._run("SELECT old, new FROM alias").fetchall())
+        self.aliases = dict(self._db.all("SELECT old, new FROM alias"))
 
     def landing(self, op: bytes) -> int | None:
         """The node where the content of the put `op` (24 bytes) came to lie."""
-        row = self._run("SELECT st FROM landing WHERE op = ?", (op,)).fetchone()
+        row = self._db.one("SELECT st FROM landing WHERE op = ?", (op,))
         return None if row is None else int(row[0])
 
     def put_landing(self, op: bytes, st: int) -> None:
         """Record a landing; it must be new."""
-        self._run("INSERT INTO landing VALUES(?, ?)", (op, st))
+        self._db.run("INSERT INTO landing VALUES(?, ?)", (op, st))
         self._note(Table.LANDING, (op,), None)
 
     def del_landing(self, op: bytes, st: int) -> None:
         """Forget a landing."""
-        self._run("DELETE FROM landing WHERE op = ?", (op,))
+        self._db.run("DELETE FROM landing WHERE op = ?", (op,))
         self._note(Table.LANDING, (op,), (op, st))
 
     # ---- extended attributes
 
     def xattr(self, st: int, key: bytes) -> bytes | None:
         """Value of an extended attribute."""
-        row = self._run("SELECT val FROM xattr WHERE st = ? AND key = ?", (st, key)).fetchone()
+        row = self._db.one("SELECT val FROM xattr WHERE st = ? AND key = ?", (st, key))
         return None if row is None else bytes(row[0])
 
     def xattrs(self, st: int) -> list[tuple[bytes, bytes]]:
         """All extended attributes, sorted by key."""
-        rows: list[tuple[bytes, bytes]] = self._run(
-            "SELECT key, val FROM xattr WHERE st = ? ORDER BY key", (st,)
-        ).fetchall()
+        rows: list[tuple[bytes, bytes]] = self._db.all("SELECT key, val FROM xattr WHERE st = ? ORDER BY key", (st,))
         return rows
 
     def put_xattr(self, st: int, key: bytes, val: bytes, before: bytes | None) -> None:
         """Set an extended attribute."""
-        self._run("INSERT OR REPLACE INTO xattr VALUES(?, ?, ?)", (st, key, val))
+        self._db.run("INSERT OR REPLACE INTO xattr VALUES(?, ?, ?)", (st, key, val))
         self._note(Table.XATTR, (st, key), None if before is None else (st, key, before))
 
     def del_xattr(self, st: int, key: bytes, before: bytes) -> None:
         """Remove an extended attribute."""
-        self._run("DELETE FROM xattr WHERE st = ? AND key = ?", (st, key))
+        self._db.run("DELETE FROM xattr WHERE st = ? AND key = ?", (st, key))
         self._note(Table.XATTR, (st, key), (st, key, before))
 
     # ---- old versions
 
     def history(self, st: int) -> list[History]:
         """Old versions of a node, sorted by version."""
-        rows = self._run("SELECT * FROM history WHERE st = ? ORDER BY cver", (st,)).fetchall()
+        rows = self._db.all("SELECT * FROM history WHERE st = ? ORDER BY cver", (st,))
         return [History._make(row) for row in rows]
 
     def history_of(self, st: int, cver: bytes) -> History | None:
         """One old version; `cver` in external form."""
-        row = self._run("SELECT * FROM history WHERE st = ? AND cver = ?", (st, cver)).fetchone()
+        row = self._db.one("SELECT * FROM history WHERE st = ? AND cver = ?", (st, cver))
         return None if row is None else History._make(row)
 
     def put_history(self, new: History) -> None:
         """Keep an old version; one that is kept already gets the later stamp."""
         before = self.history_of(new.st, new.cver)
-        self._run("INSERT OR REPLACE INTO history VALUES(?,?,?,?,?,?)", new)
+        self._db.run("INSERT OR REPLACE INTO history VALUES(?,?,?,?,?,?)", new)
         self._note(Table.HISTORY, (new.st, new.cver), before)
 
     def del_history(self, before: History) -> None:
         """Forget an old version."""
-        self._run("DELETE FROM history WHERE st = ? AND cver = ?", (before.st, before.cver))
+        self._db.run("DELETE FROM history WHERE st = ? AND cver = ?", (before.st, before.cver))
         self._note(Table.HISTORY, (before.st, before.cver), before)
 
     def expired_history(self, stamp: int) -> list[History]:
         """Versions superseded at or below `stamp`."""
-        rows = self._run("SELECT * FROM history WHERE sup_l <= ? ORDER BY st, cver", (stamp,)).fetchall()
+        rows = self._db.all("SELECT * FROM history WHERE sup_l <= ? ORDER BY st, cver", (stamp,))
         return [History._make(row) for row in rows]
 
     def expired_nodes(self, stamp: int) -> list[NodeRow]:
         """Nodes without links that lost their last one at or below `stamp`."""
-        rows = self._run("SELECT * FROM node WHERE gone_l BETWEEN 0 AND ? ORDER BY st", (stamp,)).fetchall()
+        rows = self._db.all("SELECT * FROM node WHERE gone_l BETWEEN 0 AND ? ORDER BY st", (stamp,))
         return [NodeRow._make(row) for row in rows]
 
     # ---- containers
 
     def container(self, place: int, ident: bytes) -> Container | None:
         """A container that some log has named."""
-        row = self._run("SELECT * FROM container WHERE place = ? AND id = ?", (place, ident)).fetchone()
+        row = self._db.one("SELECT * FROM container WHERE place = ? AND id = ?", (place, ident))
         return None if row is None else Container._make(row)
 
     def put_container(self, new: Container, before: Container | None) -> None:
         """Write a container."""
-        self._run("INSERT OR REPLACE INTO container VALUES(?,?,?,?,?,?,?)", new)
+        self._db.run("INSERT OR REPLACE INTO container VALUES(?,?,?,?,?,?,?)", new)
         self._note(Table.CONTAINER, (new.place, new.id), before)
 
     # ---- notices and marks
@@ -293,5 +289,5 @@ class Rows:
 
     def put_notice(self, op: bytes, kind: str, st: int, text: bytes) -> None:
         """Tell the person something about the operation `op`; undone with the operation unless seen."""
-        self._run("INSERT OR IGNORE INTO notice VALUES(?, ?, ?, ?, 0)", (op, kind, st, text))
+        self._db.run("INSERT OR IGNORE INTO notice VALUES(?, ?, ?, ?, 0)", (op, kind, st, text))
         self._note(Table.NOTICE, (op,), None)

@@ -7,9 +7,7 @@ had before it was sealed; table `own` translates it, so that sealing rewrites no
 
 from typing import Final
 
-import apsw
-
-from cryptfs.errors import HostileStore
+from cryptfs.tree.database import Database, ReplicaDamaged
 
 __all__ = ["ROOT_ST", "SCHEMA_VERSION", "ReplicaDamaged", "open_sealed"]
 
@@ -18,12 +16,6 @@ ROOT_ST: Final = 1
 CACHE_KIB: Final = 32768
 IN_MEMORY: Final = ":memory:"
 """A database without a file, for tests and for looking at a vault once; there is nothing to seal."""
-
-
-class ReplicaDamaged(HostileStore):
-    """The local copy of the tree cannot be used; it is only a copy: delete it and build it again."""
-
-    default_advice = "It is rebuilt from the store by itself."
 
 
 _TABLES: Final = (
@@ -81,29 +73,26 @@ _TABLES: Final = (
 )
 
 
-def open_sealed(path: str, key: bytes) -> apsw.Connection:
+def open_sealed(path: str, key: bytes) -> Database:
     """Open or create the database at `path` under the 32-byte `key`, with all tables.
 
     Raises ReplicaDamaged if it does not open under this key, is damaged, or has the tables of another version.
     """
-    try:
-        db = apsw.Connection(path)
-        if path != IN_MEMORY:
-            # Cipher and key come before anything else; "raw:" skips the slow derivation, the key is no passphrase.
-            db.pragma("cipher", "chacha20")
-            db.pragma("key", "raw:" + key.hex())
-        # NORMAL: after a power cut the last commits may be missing, and are taken from the journal again.
-        settings = ("journal_mode=WAL", "temp_store=MEMORY", f"cache_size=-{CACHE_KIB}", "synchronous=NORMAL")
-        for setting in settings:
-            db.execute("PRAGMA " + setting).fetchall()  # one pragma an execute: a list stops at the first row
-        version = db.pragma("user_version")  # a wrong key shows here
-        if version == 0:
-            with db:
-                for statement in _TABLES:
-                    db.execute(statement)
-                db.pragma("user_version", SCHEMA_VERSION)
-        elif version != SCHEMA_VERSION:
-            raise ReplicaDamaged(f"the local copy of the tree has the tables of version {version}")
-    except (apsw.NotADBError, apsw.CorruptError) as err:
-        raise ReplicaDamaged("the local copy of the tree does not open") from err
+    db = Database(path)
+    if path != IN_MEMORY:
+        # Cipher and key come before anything else; "raw:" skips the slow derivation, the key is no passphrase.
+        db.pragma("cipher", "chacha20")
+        db.pragma("key", "raw:" + key.hex())
+    # NORMAL: after a power cut the last commits may be missing, and are taken from the journal again.
+    for setting in ("journal_mode=WAL", "temp_store=MEMORY", f"cache_size=-{CACHE_KIB}", "synchronous=NORMAL"):
+        db.all("PRAGMA " + setting)  # one pragma an execute: a list stops at the first row
+    version = db.pragma("user_version")  # a wrong key shows here
+    if version == 0:
+        db.run("BEGIN IMMEDIATE")
+        for statement in _TABLES:
+            db.run(statement)
+        db.pragma("user_version", SCHEMA_VERSION)
+        db.run("COMMIT")
+    elif version != SCHEMA_VERSION:
+        raise ReplicaDamaged(f"the local copy of the tree has the tables of version {version}")
     return db

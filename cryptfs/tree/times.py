@@ -4,10 +4,10 @@ The State has times too, but those follow from segments; a program that has just
 move when the change is sealed. Kept in memory until commit, because a busy directory changes with every operation.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-import apsw
+from cryptfs.tree.database import Database
 
 __all__ = ["Times"]
 
@@ -18,22 +18,21 @@ _NONE: Final = (None, None, None)
 class Times:
     """[ctime_ns, dir_mtime_ns, atime_ns] by node, None where the State decides. Never undone."""
 
-    def __init__(self, db: apsw.Connection, shown: dict[int, Any]) -> None:
-        self._cursor = db.cursor()
-        self._run: Callable[..., Any] = self._cursor.execute
+    def __init__(self, db: Database, shown: dict[int, Any]) -> None:
+        self._db = db
         self._changed: dict[int, list[int | None]] = {}
         self._shown = shown
 
     def of(self, st: int) -> Sequence[int | None]:
         """The times of a node."""
-        return self._changed.get(st) or self._run(_TIMES, (st,)).fetchone() or _NONE
+        return self._changed.get(st) or self._db.one(_TIMES, (st,)) or _NONE
 
     def changed(self, st: int) -> list[int | None]:
         """The times of a node, to be changed in place."""
         self._shown.pop(st, None)
         times = self._changed.get(st)
         if times is None:
-            times = self._changed[st] = list(self._run(_TIMES, (st,)).fetchone() or _NONE)
+            times = self._changed[st] = list(self._db.one(_TIMES, (st,)) or _NONE)
         return times
 
     def born(self, st: int, now_ns: int) -> None:
@@ -54,7 +53,7 @@ class Times:
     def flush(self) -> None:
         """Write what is buffered. Called before every commit."""
         if self._changed:
-            self._cursor.executemany(
+            self._db.many(
                 "INSERT INTO local(st, ctime_ns, dir_mtime_ns, atime_ns) VALUES(?1, ?2, ?3, ?4)"
                 " ON CONFLICT(st) DO UPDATE SET ctime_ns = ?2, dir_mtime_ns = ?3, atime_ns = ?4",
                 [(st, *times) for st, times in self._changed.items()],

@@ -5,12 +5,13 @@ applied, in steps of two; what the sealing of tentative operations itself change
 the last of them, so that it is undone after everything later and before everything earlier.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any, Final
 
-import apsw
 import msgspec
+
+from cryptfs.tree.database import Database
 
 __all__ = ["Recorder", "Table", "UndoLog"]
 
@@ -66,9 +67,8 @@ _HIGHEST_UNIT: Final = """SELECT coalesce(max(u), 0) FROM
 class UndoLog:
     """Remembers and restores. `u` is where entries go; `enabled` is off for what will never be undone."""
 
-    def __init__(self, db: apsw.Connection) -> None:
-        self._cursor = db.cursor()
-        self._run: Callable[..., Any] = self._cursor.execute
+    def __init__(self, db: Database) -> None:
+        self._db = db
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(tuple).decode
         self._buffer: list[tuple[int, int, int, Key, Row | None]] = []
@@ -79,7 +79,7 @@ class UndoLog:
         self._n = self._number("SELECT coalesce(max(n), 0) FROM undo")
 
     def _number(self, question: str) -> int:
-        rows: list[tuple[int]] = self._run(question).fetchall()
+        rows: list[tuple[int]] = self._db.all(question)
         return rows[0][0]
 
     def next_u(self) -> int:
@@ -99,7 +99,7 @@ class UndoLog:
         """Write what is buffered. Called before every commit and every look back."""
         if self._buffer:
             encode = self._encode
-            self._cursor.executemany(
+            self._db.many(
                 "INSERT INTO undo VALUES(?,?,?,?,?)",
                 (
                     (u, n, int(table), encode(key), None if before is None else encode(before))
@@ -111,10 +111,10 @@ class UndoLog:
     def entries(self, from_u: int, to_u: int | None = None) -> Iterator[tuple[int, int, int, Key, Row | None]]:
         """(u, n, table, key, before) of all units from `from_u` on (below `to_u`), oldest first."""
         self.flush()
-        rows = self._run(
+        rows = self._db.all(
             "SELECT u, n, tbl, key, before FROM undo WHERE u >= ? AND u < ? ORDER BY u, n",
             (from_u, to_u if to_u is not None else 1 << 62),
-        ).fetchall()
+        )
         decode = self._decode
         for u, n, table, key, before in rows:
             yield u, n, table, decode(key), None if before is None else decode(before)
@@ -126,7 +126,7 @@ class UndoLog:
 
     def rewrite(self, u: int, n: int, before: Row) -> None:
         """Change what an entry remembers."""
-        self._run("UPDATE undo SET before = ? WHERE u = ? AND n = ?", (self._encode(before), u, n))
+        self._db.run("UPDATE undo SET before = ? WHERE u = ? AND n = ?", (self._encode(before), u, n))
 
     def undo_from(self, from_u: int) -> None:
         """Restore all rows changed since the beginning of unit `from_u`, newest change first, and forget the changes.
@@ -138,14 +138,14 @@ class UndoLog:
             if table == Table.MTIME_SET:
                 continue
             if recorder is not None and table in _SELECT and (table, key) not in recorder:
-                recorder[(table, key)] = self._run(_SELECT[Table(table)], key).fetchone()
+                recorder[(table, key)] = self._db.one(_SELECT[Table(table)], key)
             if before is None:
-                self._run(_DELETE[Table(table)], key)
+                self._db.run(_DELETE[Table(table)], key)
             else:
-                self._run(_INSERT[Table(table)], before)
-        self._run("DELETE FROM undo WHERE u >= ?", (from_u,))
+                self._db.run(_INSERT[Table(table)], before)
+        self._db.run("DELETE FROM undo WHERE u >= ?", (from_u,))
 
     def forget_below(self, below_u: int) -> None:
         """Forget how to undo everything below unit `below_u`."""
         self.flush()
-        self._run("DELETE FROM undo WHERE u < ?", (below_u,))
+        self._db.run("DELETE FROM undo WHERE u < ?", (below_u,))

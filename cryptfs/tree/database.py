@@ -1,0 +1,85 @@
+"""The one connection to the sealed database, and the border where its library's exceptions become ours.
+
+All statements are constants, so that the library's statement cache holds each of them prepared.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import apsw
+
+from cryptfs.errors import CryptfsError, HostileStore, LocalDisk, LocalDiskFull
+
+__all__ = ["Database", "ReplicaDamaged"]
+
+Values = tuple[Any, ...]
+
+
+class ReplicaDamaged(HostileStore):
+    """The local copy of the tree cannot be used; it is only a copy: delete it and build it again."""
+
+    default_advice = "It is rebuilt from the store by itself."
+
+
+_DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError)
+_FOREIGN: Final = (*_DAMAGE, apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
+
+
+class Database:
+    """A connection with one cursor. Raises ReplicaDamaged, LocalDiskFull, LocalDisk; then it is of no further use."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._connection = apsw.Connection(path)
+        except _FOREIGN as err:
+            raise _ours(err) from err
+        cursor = self._connection.cursor()
+        self._execute = cursor.execute
+        self._executemany = cursor.executemany
+
+    def run(self, statement: str, values: Values = ()) -> None:
+        """Execute a statement that gives no rows; what changes rows is complete after its first step."""
+        try:
+            self._execute(statement, values)
+        except _FOREIGN as err:
+            raise _ours(err) from err
+
+    def one(self, statement: str, values: Values = ()) -> Any:
+        """The first row of the answer, None if there is none."""
+        try:
+            return self._execute(statement, values).fetchone()
+        except _FOREIGN as err:
+            raise _ours(err) from err
+
+    def all(self, statement: str, values: Values = ()) -> list[Any]:
+        """All rows of the answer."""
+        try:
+            return self._execute(statement, values).fetchall()
+        except _FOREIGN as err:
+            raise _ours(err) from err
+
+    def many(self, statement: str, rows: Iterable[Values]) -> None:
+        """Execute a statement for every row."""
+        try:
+            self._executemany(statement, rows)
+        except _FOREIGN as err:
+            raise _ours(err) from err
+
+    def pragma(self, name: str, value: str | int | None = None) -> Any:
+        """Set or ask a pragma."""
+        try:
+            return self._connection.pragma(name) if value is None else self._connection.pragma(name, value)
+        except _FOREIGN as err:
+            raise _ours(err) from err
+
+    def close(self) -> None:
+        """Close; what is not committed is gone."""
+        self._connection.close(force=True)
+
+
+def _ours(err: apsw.Error) -> CryptfsError:
+    if isinstance(err, _DAMAGE):
+        return ReplicaDamaged("the local copy of the tree is damaged, or sealed under another key")
+    if isinstance(err, apsw.FullError):
+        return LocalDiskFull("no space for the local copy of the tree")
+    return LocalDisk("the disk under the local copy of the tree failed")
