@@ -133,9 +133,9 @@ class MountProcess:
         server = ControlServer(self._control_socket, commands.table())
         await server.listen()
         try:
-            self._mount(fs)
+            adapter = self._mount(fs)
             try:
-                await self._answer_kernel(fs, server)
+                await self._answer_kernel(fs, server, adapter.started)
             finally:
                 with trio.move_on_after(_HAND_OVER_SECONDS) as scope:
                     scope.shield = True
@@ -145,7 +145,7 @@ class MountProcess:
         finally:
             server.close()
 
-    def _mount(self, fs: FileSystem) -> None:
+    def _mount(self, fs: FileSystem) -> Adapter:
         adapter = Adapter(fs, xattrs=self._options.xattrs)
         options = self._options.for_kernel(self._name)
         captured = _StandardError()
@@ -159,26 +159,32 @@ class MountProcess:
         if not (self._options.stock_loop or loop.wants_stock_loop()):
             loop.install()
         self._mounted = mount_at(self._point)
-        if self._mounted is not None:
-            raise_read_ahead(self._mounted)
+        return adapter
 
-    async def _answer_kernel(self, fs: FileSystem, server: ControlServer) -> None:
+    async def _answer_kernel(self, fs: FileSystem, server: ControlServer, started: trio.Event) -> None:
         self.invalidator = Invalidator(fs.inodes, fs.names)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run)
             nursery.start_soon(self.invalidator.run)
             if self._notifier.watchdog_seconds is not None:
                 nursery.start_soon(self._feed_watchdog, self._notifier.watchdog_seconds)
-            # What the start made lives as long as the process: collections need not walk it again and again.
-            gc.collect()
-            gc.freeze()
-            self._notifier.say("READY=1", f"STATUS={self._name} at {self._point}", f"MAINPID={os.getpid()}")
-            _log.info("%s is mounted at %s", self._name, self._point)
+            nursery.start_soon(self._announce, started)
             with self._serving:
                 await pyfuse3.main()
             self._notifier.say("STOPPING=1")
             await server.drain()
             nursery.cancel_scope.cancel()
+
+    async def _announce(self, started: trio.Event) -> None:
+        """Once the kernel has agreed to the protocol; it would take the read-ahead back at that moment."""
+        await started.wait()
+        if self._mounted is not None:
+            raise_read_ahead(self._mounted)
+        # What the start made lives as long as the process: collections need not walk it again and again.
+        gc.collect()
+        gc.freeze()
+        self._notifier.say("READY=1", f"STATUS={self._name} at {self._point}", f"MAINPID={os.getpid()}")
+        _log.info("%s is mounted at %s", self._name, self._point)
 
     async def _feed_watchdog(self, seconds: float) -> None:
         while True:

@@ -173,6 +173,11 @@ class Adapter(pyfuse3.Operations):
         self._listings = fs.listings
         self._xattrs = fs.xattrs if xattrs else None
         self._nothing = _nothing()
+        self.started = trio.Event()
+        """Set when the kernel and we have agreed on the protocol."""
+
+    def init(self) -> None:
+        self.started.set()
 
     # ---- inodes and names ------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Extended attributes: which travel, which stay, which are refused."""
 
 from collections.abc import Callable
-from errno import E2BIG, ENODATA, ENOTSUP, EPERM, ERANGE, ESTALE
+from errno import E2BIG, EINVAL, ENODATA, ENOTSUP, EPERM, ERANGE, ESTALE
 from typing import Final
 
 from cryptfs.errors import FsError
@@ -64,11 +64,13 @@ class Xattrs:
         return names
 
     def set(self, st: int, name: bytes, value: bytes) -> None:
-        """Set one. Raises ENOTSUP, ERANGE for a long name, E2BIG above 64 KiB, EPERM for status attributes."""
+        """Set one. Raises ENOTSUP, ERANGE for a long name, E2BIG above 64 KiB, EINVAL, EPERM for status attributes."""
         if len(name) > _NAME_MAX:
             raise FsError(ERANGE)
         if len(value) > _VALUE_MAX:
             raise FsError(E2BIG)
+        if name.endswith(b".") and name.count(b".") == 1:
+            raise FsError(EINVAL)  # a name space without a name in it
         inodes = self._inodes
         orphan = inodes.orphans.get(st)
         if name.startswith((b"security.", b"trusted.")):

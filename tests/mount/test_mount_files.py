@@ -3,7 +3,7 @@ import os
 import stat
 
 import pytest
-from conftest import Caller, refused
+from mount_kernel import Caller, refused
 
 from cryptfs.errors import LocalDiskFull
 from cryptfs.format.operation import Create, Put, SetAttr

@@ -1,6 +1,6 @@
 import errno
 
-from conftest import refused
+from mount_kernel import refused
 
 
 def names(entries):

@@ -3,7 +3,7 @@ import os
 import stat
 
 import pytest
-from conftest import refused
+from mount_kernel import refused
 
 from cryptfs.format.operation import RENAME_EXCHANGE, Put
 

@@ -1,7 +1,7 @@
 import errno
 
 import pytest
-from conftest import Caller, refused
+from mount_kernel import Caller, refused
 
 from cryptfs.format.operation import Create, DelXattr, SetXattr
 from cryptfs.mount.filesystem import FileSystem, Rules
@@ -80,6 +80,9 @@ def test_limits_are_exact(kernel):
         xattrs.set(st, b"user." + b"n" * 251, b"")
     with refused(errno.E2BIG):
         xattrs.set(st, b"user.v", b"x" * 65537)
+    with refused(errno.EINVAL):
+        xattrs.set(st, b"user.", b"x")
+    xattrs.set(st, b"user..", b"x")
 
 
 def test_status_attributes_are_read_only_and_not_listed(kernel):
