@@ -89,7 +89,7 @@ fi
 
 # An environment of another Python, or one that was moved, cannot be mended: its scripts name the old place.
 made_by=$(cat .venv/.made-by 2>/dev/null || true)
-if [ "$made_by" != "$here $version" ]; then
+if [ "$made_by" != "$here $version" ] || [ ! -x .venv/bin/python ]; then
   say "making .venv with Python ${version%% *}"
   if have_uv; then
     uv venv --quiet --clear --no-python-downloads --python "$(command -v "$python")" .venv

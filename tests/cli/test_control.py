@@ -165,3 +165,16 @@ def test_sync_waits_for_the_mount_process(run: Run, known: str) -> None:
     with daemon_answering(known, lambda asked: line(ok=True, pending_bytes=0)) as got:
         assert run("sync", known) == (0, "", "")
     assert [request["cmd"] for request in got] == ["status", "sync"]
+
+
+def test_watch_goes_on_until_it_is_interrupted(run: Run, known: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = iter((None, None, KeyboardInterrupt()))
+
+    def pause(_seconds: float) -> None:
+        if (interruption := next(pauses)) is not None:
+            raise interruption
+
+    monkeypatch.setattr("cryptfs.cli.status.time.sleep", pause)
+    result = run("status", known, "--watch", "--json")
+    assert result.code == 130
+    assert [json.loads(text)["state"] for text in result.out.splitlines()] == ["not mounted"] * 3
