@@ -188,14 +188,14 @@ class Vault:
         return mount
 
     def _answers(self, daemon: "subprocess.Popen[bytes]") -> bool:
-        """Mounted, and by this daemon: a dead mount of a killed one may still be in the table."""
+        """Mounted, and alive: the dead mount of a killed daemon may still be there, or be cleared just now."""
         if not is_mounted(self.point) or daemon.poll() is not None:
             return False
         try:
-            os.statvfs(self.point)
+            os.statvfs(self.point)  # never answered from a cache, as stat may be for a dead mount
+            return self.point.stat().st_dev != self.base.stat().st_dev
         except OSError:
             return False
-        return True
 
     def sync(self) -> None:
         """Wait until everything is at the store."""

@@ -7,6 +7,7 @@ CRYPTFS_TEST_EVERY_STEP=1 every step of the workload (an hour).
 import contextlib
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
@@ -83,6 +84,15 @@ def theatre(stage) -> Theatre:
     return Theatre(stage)
 
 
+def keep(theatre: Theatre, name: str) -> None:
+    """For whoever looks for the reason: CRYPTFS_TEST_KEEP=DIR receives store and local state as the kill left them."""
+    if "CRYPTFS_TEST_KEEP" in os.environ:
+        target = Path(os.environ["CRYPTFS_TEST_KEEP"]) / name
+        target.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-aT", theatre.vault.base / "home", target / "home"], check=True)
+        subprocess.run(["cp", "-aT", theatre.vault.base / "store", target / "store"], check=True)
+
+
 def chosen(trace: list[str]) -> list[int]:
     """Which steps to die at: all, or for each name the first, the last and one between."""
     if EVERY:
@@ -114,6 +124,7 @@ def test_kill_at_every_step(theatre: Theatre) -> None:
             if mount.alive():
                 theatre.vault.run("sync", NAME, check=False, seconds=HANG)
         mount.leave_dead()
+        keep(theatre, f"step{number}")
         reached += "dies at step" in mount.said()
         try:
             if play is None:
