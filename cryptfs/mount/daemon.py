@@ -135,7 +135,7 @@ class MountProcess:
         try:
             adapter = self._mount(fs)
             try:
-                await self._answer_kernel(fs, server, adapter.started)
+                await self._answer_kernel(vault, fs, server, adapter.started)
             finally:
                 with trio.move_on_after(_HAND_OVER_SECONDS) as scope:
                     scope.shield = True
@@ -161,8 +161,9 @@ class MountProcess:
         self._mounted = mount_at(self._point)
         return adapter
 
-    async def _answer_kernel(self, fs: FileSystem, server: ControlServer, started: trio.Event) -> None:
+    async def _answer_kernel(self, vault: Vault, fs: FileSystem, server: ControlServer, started: trio.Event) -> None:
         self.invalidator = Invalidator(fs.inodes, fs.names)
+        vault.exchange.listeners.append(self.invalidator.pulled)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run)
             nursery.start_soon(self.invalidator.run)

@@ -3,11 +3,11 @@
 import logging
 import os
 import stat
-from errno import EBADF, EFBIG, EINVAL, EISDIR, EROFS
+from errno import EBADF, EFBIG, EROFS
 from typing import Final, NamedTuple
 
 from cryptfs.errors import CryptfsError, FsError
-from cryptfs.format.operation import KIND_FILE, SET_MODE, SetAttr
+from cryptfs.format.operation import SET_MODE, SetAttr
 from cryptfs.mount.attributes import Attributes, Caller
 from cryptfs.mount.inodes import Inodes, OpenFile
 from cryptfs.mount.names import Names
@@ -70,13 +70,9 @@ class Files:
         return self._opened(attributes.st, flags), attributes
 
     def open(self, st: int, flags: int) -> Opened:
-        """Open without O_TRUNC. Never waits."""
-        inodes = self._inodes
+        """Open the regular file `st`, without O_TRUNC. Never waits; the kernel opens nothing else by this call."""
         if flags & os.O_ACCMODE and self._vault.read_only:
             raise FsError(EROFS)
-        node = inodes.replica.node(st) if st not in inodes.orphans else None
-        if node is not None and node.kind != KIND_FILE:
-            raise FsError(EISDIR if stat.S_ISDIR(node.mode) else EINVAL)
         return self._opened(st, flags)
 
     async def open_truncated(self, st: int, flags: int, caller: Caller) -> Opened:

@@ -26,28 +26,35 @@ class MetaLike(Protocol):
 
 
 class MetaXattrs:
-    """Keeps all of them in one named value of the replica: few files carry any."""
+    """Keeps them in named values of the replica, spread over 256 of these so that a change rewrites little."""
 
-    _KEY = "local_xattrs"
+    _BUCKETS = 256
 
     def __init__(self, meta: MetaLike) -> None:
         self._meta = meta
-        self._all: dict[int, dict[bytes, bytes]] = {}
+        self._buckets: list[dict[int, dict[bytes, bytes]]] = [{} for _ in range(self._BUCKETS)]
 
     def load(self) -> Iterable[tuple[int, dict[bytes, bytes]]]:
         """Everything kept."""
-        value = self._meta.meta_get(self._KEY)
-        if value:
-            self._all = msgspec.msgpack.decode(value, type=dict[int, dict[bytes, bytes]])
-        return list(self._all.items())
+        for number in range(self._BUCKETS):
+            value = self._meta.meta_get(_bucket_name(number))
+            if value:
+                self._buckets[number] = msgspec.msgpack.decode(value, type=dict[int, dict[bytes, bytes]])
+        return [item for bucket in self._buckets for item in bucket.items()]
 
     def save(self, st: int, attributes: dict[bytes, bytes]) -> None:
         """Keep these for `st`; an empty dictionary removes the record."""
+        number = st % self._BUCKETS
+        bucket = self._buckets[number]
         if attributes:
-            self._all[st] = attributes
+            bucket[st] = attributes
         else:
-            self._all.pop(st, None)
-        self._meta.meta_set(self._KEY, msgspec.msgpack.encode(self._all))
+            bucket.pop(st, None)
+        self._meta.meta_set(_bucket_name(number), msgspec.msgpack.encode(bucket))
+
+
+def _bucket_name(number: int) -> str:
+    return f"local_xattrs/{number:02x}"
 
 
 class LocalXattrs:

@@ -117,3 +117,32 @@ def test_an_abstract_address_is_understood():
         listener.bind(f"\0cryptfs-test-{os.getpid()}")
         Notifier({"NOTIFY_SOCKET": f"@cryptfs-test-{os.getpid()}"}).say("READY=1")
         assert listener.recv(100) == b"READY=1"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "advice"),
+    [
+        ("fusermount3: option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf", 77, "user_allow_other"),
+        ("fuse: failed to exec fusermount3: No such file or directory", 78, "fuse3"),
+        ("fusermount3: user has no write access to mountpoint /x", 77, "directory of your own"),
+        ("fuse: device not found, try 'modprobe fuse' first", 78, "modprobe"),
+        ("fuse: unknown option(s): `-o max_read'", 78, "Given were"),
+        ("", 78, "log"),
+    ],
+)  # fmt: skip
+def test_what_libfuse_said_becomes_advice(said, kind, advice):
+    from cryptfs.mount.daemon import _refusal
+
+    error = _refusal(said, MountOptions())
+    assert error.exit_code == kind
+    assert advice in error.advice
+
+
+def test_what_c_code_says_is_caught_and_nothing_else():
+    from cryptfs.mount.daemon import _StandardError
+
+    captured = _StandardError()
+    with captured:
+        os.write(2, b"from below\n")
+    assert captured.text == "from below"
+    assert os.fstat(2) is not None
