@@ -10,10 +10,10 @@ from typing import Final
 
 from cryptfs.crypto.certificate import fingerprint
 from cryptfs.crypto.keyfile import DeviceKeys
-from cryptfs.crypto.keys import eid, enrol_info, sign_public, wrap_info
+from cryptfs.crypto.keys import PurposeKey, eid, enrol_info, local_key, sign_public, wrap_info
 from cryptfs.crypto.recovery import RecoverySecret
 from cryptfs.crypto.wrap import unwrap, unwrap_x25519
-from cryptfs.errors import AuthError, HostileStore, NeedsUpdate
+from cryptfs.errors import AuthError, HostileStore, NeedsUpdate, NotAllowed
 from cryptfs.format.header import ObjectClass, object_class
 from cryptfs.format.statement import RECOVERY_AUTHOR, Add, Genesis, RawStatement, split_statement
 from cryptfs.format.wraps import Wraps, WrapsPayload, parse_wraps
@@ -92,9 +92,19 @@ class Membership:
         removals = {one for mine in self.own for one in self.resolved.removals.get(mine, ())}
         return tuple(sorted({self.graph.node(one).author.entry for one in removals}))
 
+    def local_key(self, purpose: str) -> PurposeKey:
+        """The key of one kind of local state of this device. Raises NotAllowed for the recovery key: it keeps none."""
+        if isinstance(self._keys, RecoverySecret):
+            raise NotAllowed("the recovery key has no device")
+        return local_key(self._keys.local_secret, purpose)
+
     def with_objects(self, more: Iterable[tuple[str, bytes]]) -> "Membership":
         """The membership after `more` objects (name, bytes) have appeared."""
         return open_membership((*self._objects, *more), self.vault, self._keys)
+
+    def has_object(self, name: str) -> bool:
+        """Whether an object of this name was taken in, whatever became of it."""
+        return any(known == name for known, _ in self._objects)
 
     def frontier(self, carried: View | None = None) -> tuple[bytes, ...]:
         """What a new statement or segment cites; `carried` is the closure of what applied segments cite."""

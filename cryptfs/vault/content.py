@@ -421,6 +421,17 @@ class FileContent(StoredContent):
         """Whether that record is still part of what is to be sealed, or open here."""
         return self.map.wants(index, ref)
 
+    def superseded(self) -> None:
+        """Somebody else made a newer version: start from it, unless changes of our own are under way.
+
+        Those keep the version they started from; how the two come together is for the merge rules to say.
+        """
+        if self.changed or self.pending > 0 or self.map.sealing is not None:
+            return
+        self.start_anew()
+        self._unsubmitted.clear()
+        self.version += 1
+
     def forget(self) -> None:
         """Drop unsealed plaintext: the file is gone."""
         for buffer in self._dirty.values():

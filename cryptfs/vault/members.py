@@ -4,6 +4,7 @@ They are immutable and prove themselves, so a copy is as good as the store; only
 be asked. Without the store the copy serves: a mount starts offline with the members it knew.
 """
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from cryptfs.group.membership import Membership, open_membership
 from cryptfs.vault.disk import local_disk
 from cryptfs.vault.upload import Sender
 
-__all__ = ["load_membership"]
+__all__ = ["load_membership", "refresh"]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,20 @@ async def load_membership(sender: Sender, copies: Path, keys: DeviceKeys) -> Mem
     for ignored in (membership := open_membership(objects.items(), keys.vault, keys)).ignored:
         log.warning("%d objects in the store are ignored: one %s (%s)", ignored.count, ignored.reason, ignored.names[0])
     return membership
+
+
+async def refresh(sender: Sender, copies: Path, membership: Membership) -> Membership | None:
+    """The membership with objects that have appeared since; None if there are none. Raises StoreError, HostileStore."""
+    names = [*await sender.list("m/"), *await sender.list("w/")]
+    new = [name for name in names if not membership.has_object(name)]
+    objects: dict[str, bytes] = {}
+    for name in new:
+        with contextlib.suppress(NotFound):
+            objects[name] = await sender.get(name, 0, _OBJECT_MAX)
+    if not objects:
+        return None
+    _write_copies(copies, objects, {})
+    return membership.with_objects(objects.items())
 
 
 async def _fetch(sender: Sender, kept: dict[str, bytes]) -> dict[str, bytes]:

@@ -19,10 +19,9 @@ import trio
 
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import local_key
-from cryptfs.errors import ConfigError, HostileStore, InUse
+from cryptfs.errors import ConfigError, HostileStore, InUse, StoreError
 from cryptfs.faults import Faults
 from cryptfs.format.content import WHERE_PACK, Loc
-from cryptfs.format.names import first_log_id
 from cryptfs.format.operation import Put
 from cryptfs.group.membership import Membership
 from cryptfs.store.base import Store
@@ -47,10 +46,11 @@ from cryptfs.vault.journal import (
     SegmentConfirmed,
     Submitted,
 )
+from cryptfs.vault.logs import Logs
 from cryptfs.vault.members import load_membership
-from cryptfs.vault.pull import LogReader, ReadLog
+from cryptfs.vault.standing import Standing
 from cryptfs.vault.upload import Sender
-from cryptfs.vault.vault import Parts, Position, Vault, VaultOptions
+from cryptfs.vault.vault import Parts, Vault, VaultOptions
 
 __all__ = ["open_vault"]
 
@@ -181,9 +181,6 @@ class _Opening:
     async def open(self) -> Vault:
         home, keys = self._home, self._keys
         membership = await load_membership(self._sender, home.cache_dir / "members", keys)
-        if membership.entry is None:
-            raise ConfigError("This device is not in the group of the vault.", "Ask an administrator to let it in.")
-        log_id = first_log_id(membership.entry.id)
         journal = self._journal = Journal(
             home.data_dir, local_key(keys.local_secret, "journal"), membership.vault, self._faults
         )
@@ -192,13 +189,11 @@ class _Opening:
         if recovered is not None and recovered.damaged_frames:
             log.error("%d parts of the journal were damaged; what they held is lost", recovered.damaged_frames)
         replica = self._replica = self._open_replica(membership)
-        position = await self._catch_up(membership, replica, log_id, found)
-        cache = Cache(
-            membership.vault, home.cached_packs_dir, self._sender, SegmentNames(replica), self._options.cache_bytes
-        )
-        vault = Vault(
-            Parts(home, membership, replica, journal, self._sender, cache, position, self._options, self._faults)
-        )
+        standing = Standing(membership, Logs(replica, membership.graph), _entry_of(membership))
+        segments = SegmentNames(replica)
+        cache = Cache(membership.vault, home.cached_packs_dir, self._sender, segments, self._options.cache_bytes)
+        vault = Vault(Parts(home, standing, replica, journal, self._sender, cache, self._options, self._faults))
+        await self._catch_up(vault, found)
         if found is not None:
             await _Replay(vault, found).run()
         vault.next_k = max(replica.next_k(), found.next_k if found is not None else 0)
@@ -228,37 +223,21 @@ class _Opening:
             replica = Replica.open(str(path), key, membership.vault)
         return replica
 
-    async def _catch_up(
-        self, membership: Membership, replica: Replica, log_id: bytes, found: _Found | None
-    ) -> Position:
-        """Bring the replica to the end of this device's log; returns where that is."""
-        names = found.names if found is not None else {}
-        reader = LogReader(membership, self._sender, replica, SegmentNames(replica), names)
-        head = replica.heads().get(log_id)
-        have = head.seq + 1 if head is not None else 0
-        if found is None or have < found.base.next_seq:
+    async def _catch_up(self, vault: Vault, found: _Found | None) -> None:
+        """Bring the replica to the end of this device's log, and of the others' as far as the store answers."""
+        own, reader = vault.standing.log, vault.reader
+        reader.own_ids = found.names if found is not None else {}
+        wanted = found.base.next_seq if found is not None else None
+        try:
             await reader.read_all()
-            state = reader.logs.get(log_id, ReadLog())
-            if found is not None and state.next_seq < found.base.next_seq:
-                raise HostileStore(_OLDER, _OLDER_ADVICE)
-        else:
-            state = ReadLog(found.base.next_seq, found.base.prev, found.base.next_n)
-        if found is not None:
-            for sealed in found.sealed:
-                if sealed.seq >= state.next_seq:
-                    state = self._own_segment(reader, replica, log_id, sealed, state)
-        head = replica.heads().get(log_id)
-        return Position(state.next_seq, state.digest, head.stamp if head is not None else 0, state.next_n)
-
-    def _own_segment(
-        self, reader: LogReader, replica: Replica, log_id: bytes, sealed: Sealed, state: ReadLog
-    ) -> ReadLog:
-        """Take a sealed segment from the journal into the replica unless it is there; move on behind it."""
-        if sealed.seq != state.next_seq:
+        except StoreError as err:
+            if wanted is None or own.next_seq < wanted:
+                raise  # without it nobody knows where this device's log ends
+            log.warning("starting without the store: %s", err)
+        if wanted is not None and own.next_seq < wanted:
             raise HostileStore(_OLDER, _OLDER_ADVICE)
-        head = replica.heads().get(log_id)
-        reader.take_own(sealed.data, sealed.name, state, integrate=head is None or head.seq < sealed.seq)
-        return state
+        for sealed in found.sealed if found is not None else ():
+            reader.take_own(sealed.data, sealed.name)
 
     def _remove_orphans(self, vault: Vault) -> None:
         """Pack files that nothing names: their operations vanished, or never became durable."""
@@ -349,6 +328,15 @@ class _Replay:
             pack.size = closed.size
             pack.named = False
         return Ref(pack, off, fkv, digest)
+
+
+def _entry_of(membership: Membership) -> bytes:
+    """The entry this device acts under, also when it has been removed. Raises ConfigError if it never had one."""
+    if membership.entry is not None:
+        return membership.entry.id
+    if membership.own:
+        return min(membership.own)
+    raise ConfigError("This device is not in the group of the vault yet.", "Ask an administrator to let it in.")
 
 
 def _restore(path: Path, record: Record) -> None:

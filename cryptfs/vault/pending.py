@@ -45,6 +45,10 @@ class Pending:
         """All of them, oldest first."""
         return list(self._queue)
 
+    def operations(self) -> list[tuple[int, Op]]:
+        """(number, operation) of all, oldest first, as the tree takes them."""
+        return [(entry.k, entry.op) for entry in self._queue]
+
     @property
     def oldest_k(self) -> int | None:
         """Number of the oldest; None if there is none."""
@@ -61,7 +65,7 @@ class Pending:
         return self._queue[-1].now_ns if self._queue else 0
 
     def batch(self) -> Batch:
-        """As many of the oldest as surely fit one segment; at least one."""
+        """As many of the oldest as surely fit one segment; at least one, if there is any."""
         taken: list[Submitted] = []
         budget = _BATCH_BYTES
         for entry in islice(self._queue, _BATCH_OPS):
@@ -69,7 +73,7 @@ class Pending:
             if budget < 0 and taken:
                 break
             taken.append(entry)
-        return Batch(taken, taken[-1].k)
+        return Batch(taken, taken[-1].k if taken else -1)
 
     def settled(self, upto: int) -> None:
         """Everything up to `upto` is in a segment, or vanished."""

@@ -6,8 +6,8 @@ is not here waits; what breaks a rule freezes its log there and is reported.
 """
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from cryptfs.crypto.keys import KeyLabel
@@ -15,166 +15,181 @@ from cryptfs.errors import CryptfsError, HostileStore, Invalid, NotAllowed, NotF
 from cryptfs.format.names import SegmentName, parse_name
 from cryptfs.format.segment import RawSegment, SegmentBody, open_segment, parse_segment, verify_segment
 from cryptfs.format.segment_body import LogHead
+from cryptfs.group.ends import LogEnd, log_ends
 from cryptfs.group.membership import Membership
-from cryptfs.group.validity import Claim, Missing, Placed, given_up, judge_segment
-from cryptfs.tree.integrate import integrate
-from cryptfs.tree.replica import Replica
+from cryptfs.group.validity import Claim, Missing, counts, given_up, judge_segment
 from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.cache import SegmentNames
+from cryptfs.vault.logs import Logs
 from cryptfs.vault.upload import Sender
 
-__all__ = ["LogReader", "ReadLog"]
+__all__ = ["LogReader", "Take"]
 
 log = logging.getLogger(__name__)
 
-_BATCH: Final = 64
-"""Segments integrated in one transaction."""
+_BATCH: Final = 256
+"""Segments handed over at once."""
+
+Take = Callable[[list[IntegratedSegment]], None]
+"""Puts segments into the replica; called between two awaits, so no local operation slips in between."""
 
 
-@dataclass(slots=True)
-class ReadLog:
-    """What has been read of one log: the last segment, its stamp and closure, operations so far."""
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What the present membership says about logs, computed once."""
 
-    next_seq: int = 0
-    digest: bytes = bytes(32)
-    next_n: int = 0
-    placed: Placed | None = None
-    seen: dict[bytes, int] = field(default_factory=dict)
+    membership: Membership
+    lost: Callable[[LogHead], bool]
+    ends: Mapping[bytes, LogEnd]
 
 
 class LogReader:
-    """Reads the logs of one vault into its replica.
+    """Reads the logs of one vault. `use` says under which membership; `take` receives what is ready."""
 
-    `logs` says how far each log was read in this run; a replica that is ahead of it (from an earlier run) is given only
-    what it lacks.
-    """
-
-    def __init__(
-        self, membership: Membership, sender: Sender, replica: Replica, names: SegmentNames, own_ids: Mapping[int, int]
-    ) -> None:
-        self._membership = membership
+    def __init__(self, membership: Membership, sender: Sender, logs: Logs, names: SegmentNames, take: Take) -> None:
         self._sender = sender
-        self._replica = replica
+        self._logs = logs
         self._names = names
-        self._own_ids = own_ids  # local number k -> number n, of what this device sealed
-        self._placed: dict[LogHead, Placed] = {}
-        self.logs: dict[bytes, ReadLog] = {}
+        self._take = take
+        self._ready: list[IntegratedSegment] = []
+        self.own_ids: Mapping[int, int] = {}
+        """Local number k to number n of what this device sealed, for a replica that is rebuilt."""
         self.problems: dict[str, str] = {}
         """Objects that were refused, and why."""
+        self.late: dict[bytes, int] = {}
+        """Segments beyond the end of each log: kept, without effect."""
+        self._rules: _Rules
+        self.use(membership)
 
-    async def read_all(self) -> None:
-        """Read every log as far as it goes, and integrate what the replica lacks. Raises StoreError."""
+    def use(self, membership: Membership) -> None:
+        """Judge under this membership from now on."""
+        graph, resolved = membership.graph, membership.resolved
+        self._rules = _Rules(membership, given_up(graph, resolved), log_ends(graph, resolved, {}))
+        self._logs.use_graph(graph)
+
+    def ended(self) -> list[tuple[bytes, int]]:
+        """(log, seq) of segments in the replica that no longer count, because their log ends before them now."""
+        gone: list[tuple[bytes, int]] = []
+        for log_id in self._logs.ids():
+            end = self._rules.ends.get(log_id)
+            if end is not None and end.count is not None:
+                gone.extend((log_id, seq) for seq in range(end.count, self._logs.state(log_id).next_seq))
+        return gone
+
+    async def read_all(self) -> bool:
+        """Read every log as far as it goes; returns whether anything was new. Raises StoreError."""
         waiting = self._by_log(await self._sender.list("l/"))
-        progress = True
-        while progress:
-            progress = False
-            for log_id in sorted(waiting):
-                ready = await self._read_log(log_id, waiting[log_id])
-                progress = progress or ready
+        anything, progress = False, True
+        try:
+            while progress:
+                progress = False
+                for log_id in sorted(waiting):
+                    progress = await self._read_log(log_id, waiting[log_id]) or progress
+                anything = anything or progress
+        finally:
+            self._flush()
+        return anything
+
+    def _flush(self) -> None:
+        """Hand over what is ready; from then on the replica remembers that it was read."""
+        if self._ready:
+            ready, self._ready = self._ready, []
+            self._take(ready)
+        self._logs.save()
 
     def _by_log(self, keys: list[str]) -> dict[bytes, dict[int, list[str]]]:
+        """Names that are news, by log and number."""
         found: dict[bytes, dict[int, list[str]]] = {}
         for key in keys:
             name = parse_name(key)
-            if isinstance(name, SegmentName):
+            if isinstance(name, SegmentName) and name.seq >= self._logs.state(name.log_id).next_seq:
                 found.setdefault(name.log_id, {}).setdefault(name.seq, []).append(key)
         return found
 
     async def _read_log(self, log_id: bytes, names: Mapping[int, list[str]]) -> bool:
         """Read on in one log; returns whether anything was read."""
-        state = self.logs.setdefault(log_id, ReadLog())
-        head = self._replica.heads().get(log_id)
-        have = head.seq if head is not None else -1
-        batch: list[IntegratedSegment] = []
         moved = False
-        while state.next_seq in names:
-            read = await self._read_segment(log_id, state, names[state.next_seq])
+        while (seq := self._logs.state(log_id).next_seq) in names:
+            if not counts(log_id, seq, self._rules.ends):
+                self.late[log_id] = sum(1 for one in names if one >= seq)
+                break
+            read = await self._read_segment(log_id, names[seq])
             if read is None:
                 break
-            raw, body = read
             moved = True
-            if raw.seq > have:
-                batch.append(self._integrated(raw, body))
-            if len(batch) >= _BATCH:
-                self._integrate(batch)
-                batch = []
-        if batch:
-            self._integrate(batch)
+            self._ready.append(read)
+            if len(self._ready) >= _BATCH:
+                self._flush()
         return moved
 
-    async def _read_segment(
-        self, log_id: bytes, state: ReadLog, names: list[str]
-    ) -> tuple[RawSegment, SegmentBody] | None:
+    async def _read_segment(self, log_id: bytes, names: list[str]) -> IntegratedSegment | None:
         """The next segment of a log from whichever object verifies; None if none does, or it has to wait."""
         for name in sorted(names):
             try:
-                raw = parse_segment(await self._sender.get(name), self._membership.vault)
-                body = self._open(raw, log_id, state)
-                placed = self._judge(raw, body, state)
+                data = await self._sender.get(name)
             except NotFound:
                 continue
+            try:
+                raw = parse_segment(data, self._rules.membership.vault)
+                body = self._open(raw, log_id)
+                waits = self._judge(raw, body)
             except (HostileStore, NotAllowed) as err:
                 self._refuse(name, err)
                 continue
-            if placed is None:
+            if waits:
                 return None
-            self._names.learn(raw.digest, name)
-            self._advance(raw, body, state, placed)
-            return raw, body
+            self.problems.pop(name, None)
+            return self._accept(raw, body, name)
         return None
 
-    def _open(self, raw: RawSegment, log_id: bytes, state: ReadLog) -> SegmentBody:
-        owner = self._membership.graph.log_owner(log_id)
+    def _open(self, raw: RawSegment, log_id: bytes) -> SegmentBody:
+        membership, state = self._rules.membership, self._logs.state(log_id)
+        owner = membership.graph.log_owner(log_id)
         if raw.log_id != log_id or raw.seq != state.next_seq or owner is None:
             raise Invalid("a segment stands under a name that is not its own")
         verify_segment(raw, owner.sign_pub)
-        body = open_segment(raw, self._membership.keyring.key(KeyLabel.LOG, raw.ks))
+        body = open_segment(raw, membership.keyring.key(KeyLabel.LOG, raw.ks))
         if body.prev != state.digest or body.first_op != state.next_n:
             raise Invalid("a segment does not continue its log")
         return body
 
-    def _judge(self, raw: RawSegment, body: SegmentBody, state: ReadLog) -> Placed | None:
-        graph, resolved = self._membership.graph, self._membership.resolved
-        claim = Claim(raw.log_id, raw.seq, raw.ks, body, state.placed, state.seen)
-        verdict = judge_segment(claim, self._membership.resolver, self._placed.get, given_up(graph, resolved))
-        return None if isinstance(verdict, Missing) else verdict
+    def _judge(self, raw: RawSegment, body: SegmentBody) -> bool:
+        """Whether the segment has to wait for something. Raises Invalid for a broken rule."""
+        logs, rules = self._logs, self._rules
+        claim = Claim(
+            raw.log_id, raw.seq, raw.ks, body, logs.last_placed(raw.log_id), dict(logs.state(raw.log_id).seen)
+        )
+        verdict = judge_segment(claim, rules.membership.resolver, logs.place, rules.lost)
+        return isinstance(verdict, Missing)
 
-    def _advance(self, raw: RawSegment, body: SegmentBody, state: ReadLog, placed: Placed) -> None:
-        state.next_seq, state.digest, state.placed = raw.seq + 1, raw.digest, placed
-        state.next_n = body.first_op + len(body.ops)
-        for head in body.vec:
-            state.seen[head.log] = head.seq
-        self._placed[LogHead(raw.log_id, raw.seq, raw.digest)] = placed
-
-    def _integrated(self, raw: RawSegment, body: SegmentBody) -> IntegratedSegment:
-        owner = self._membership.graph.log_owner(raw.log_id)
-        label = self._membership.name_of(owner.entry) if owner is not None else ""
-        own = self._membership.entry is not None and owner is not None and owner.entry in self._membership.own
+    def _accept(self, raw: RawSegment, body: SegmentBody, name: str) -> IntegratedSegment:
+        membership = self._rules.membership
+        owner = membership.graph.log_owner(raw.log_id)
+        if raw.body2:
+            self._names.learn(raw.digest, name)
+        head = LogHead(raw.log_id, raw.seq, raw.digest)
+        self._logs.advance(head, body.stamp, body.mheads, body.vec, body.first_op + len(body.ops))
+        own = owner is not None and owner.entry in membership.own
         return IntegratedSegment(
-            log=raw.log_id, seq=raw.seq, digest=raw.digest, stamp=body.stamp, wall_ms=body.wall_ms, label=label,
+            log=raw.log_id, seq=raw.seq, digest=raw.digest, stamp=body.stamp, wall_ms=body.wall_ms,
+            label=membership.name_of(owner.entry) if owner is not None else "",
             role=int(owner.tier) if owner is not None else 0, first_op=body.first_op, ops=body.ops, packs=body.packs,
-            body2=len(raw.body2), own=own, ids=self._own_ids if own else {},
+            body2=len(raw.body2), own=own, ids=self.own_ids if own else {},
         )  # fmt: skip
-
-    def _integrate(self, batch: list[IntegratedSegment]) -> None:
-        """Into the replica. While this device is the only one that writes, nothing can come before what is here."""
-        alone = len(self.logs) <= 1
-        integrate(self._replica, batch, stable=max(seg.stamp for seg in batch) if alone else 0)
 
     def _refuse(self, name: str, err: CryptfsError) -> None:
         if name not in self.problems:
             log.warning("a log object is ignored: %s", err)
         self.problems[name] = str(err)
 
-    def take_own(self, data: bytes, name: str, state: ReadLog, *, integrate: bool) -> None:
-        """Move `state` behind a segment of this device that the journal holds; `integrate` it if the replica lacks it.
+    def take_own(self, data: bytes, name: str) -> None:
+        """Take a segment of this device, which the journal holds, unless it is in the replica already.
 
-        Raises HostileStore.
+        Raises HostileStore if it does not continue the log.
         """
-        raw = parse_segment(data, self._membership.vault)
-        body = self._open(raw, raw.log_id, state)
-        if integrate:
-            self._integrate([self._integrated(raw, body)])
-        self._names.learn(raw.digest, name)
-        state.next_seq, state.digest = raw.seq + 1, raw.digest
-        state.next_n = body.first_op + len(body.ops)
+        raw = parse_segment(data, self._rules.membership.vault)
+        if raw.seq < self._logs.state(raw.log_id).next_seq:
+            return
+        body = self._open(raw, raw.log_id)
+        self._ready.append(self._accept(raw, body, name))
+        self._flush()

@@ -22,7 +22,7 @@ from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Inline, Loc,
 from cryptfs.format.names import segment_name
 from cryptfs.format.operation import Create, Op, Put
 from cryptfs.format.pack import PACK_SHARED
-from cryptfs.format.segment import PackRef, RawSegment, SegmentBody, build_segment, parse_segment
+from cryptfs.format.segment import LogHead, PackRef, RawSegment, SegmentBody, build_segment, parse_segment
 from cryptfs.tree.coalesce import Coalesced, Pending, coalesce
 from cryptfs.tree.facts import anchored
 from cryptfs.tree.finalise import finalise, settle
@@ -59,6 +59,9 @@ class _Work:
     here: dict[tuple[int, int], int] = field(default_factory=dict)  # (local pack, offset) -> offset in body2
     packs: tuple[PackRef, ...] = ()
     wall_ms: int = 0
+    stamp: int = 0
+    mheads: tuple[bytes, ...] = ()
+    vec: tuple[LogHead, ...] = ()
 
 
 class Sealer:
@@ -69,9 +72,10 @@ class Sealer:
         self._lock = trio.Lock()
         self.segments = 0
 
-    async def seal(self) -> bool:
+    async def seal(self, *, anyway: bool = False) -> bool:
         """Make and send one segment of the oldest pending operations; False if there was nothing to do.
 
+        `anyway`: also without operations, to carry what this device has seen (an introduction, an acknowledgement).
         Returns when the store has it. Raises LocalDisk(Full), NotAllowed while nothing may be sealed, Damaged or
         StoreError if a manifest cannot be read. Store trouble while sending is waited out.
         """
@@ -79,9 +83,13 @@ class Sealer:
             vault = self._vault
             if vault.unconfirmed is not None:
                 await self._send(vault.unconfirmed)
-            vault.hand_over_pending()
-            if not vault.pending:
+            if not vault.pending and not anyway:
                 return False
+            vault.standing.check_may_seal()
+            if not vault.standing.alone:
+                await vault.exchange.pull()  # nothing is sealed on a view that may be old
+                vault.standing.check_may_seal()
+            vault.hand_over_pending()
             work = self._begin()
             try:
                 contents = await self._contents(work)
@@ -182,22 +190,26 @@ class Sealer:
     def _build(self, work: _Work, contents: dict[int, Content]) -> tuple[Sealed, list[Op], dict[int, int]]:
         """Number, encode and sign. From the moment the journal has it this segment is what it is."""
         vault = self._vault
-        final = finalise(work.coalesced, vault.log_id, vault.next_n, vault.vault_id)
+        final = finalise(work.coalesced, vault.standing.log_id, vault.standing.log.next_n, vault.vault_id)
         ids = final.ids
         ops = [_with_content(op, contents[at]) if at in contents else op for at, op in enumerate(final.ops)]
         ks = vault.keyring.write_keyset
+        standing = vault.standing
+        own = standing.log
         work.packs, work.wall_ms = self._new_packs(contents.values()), vault.wall_ms()
+        work.vec, work.mheads = standing.vec(), standing.mheads()
+        work.stamp = standing.next_stamp(work.vec)
         body = SegmentBody(
-            fmt=1, prev=vault.prev_digest, stamp=vault.stamp + 1, mheads=vault.mheads, vec=(),
-            wall_ms=vault.wall_ms(), rules=1, client=f"cryptfs {VERSION}", first_op=vault.next_n,
+            fmt=1, prev=own.digest, stamp=work.stamp, mheads=work.mheads, vec=work.vec,
+            wall_ms=work.wall_ms, rules=1, client=f"cryptfs {VERSION}", first_op=own.next_n,
             packs=work.packs, attest=(), ops=tuple(ops), ext=(),
         )  # fmt: skip
         data, digest = build_segment(
-            vault=vault.vault_id, ks=ks, log_id=vault.log_id, seq=vault.next_seq,
-            log_key=vault.keyring.key(KeyLabel.LOG, ks), body=body, sign_seed=vault.sign_seed, body2=bytes(work.body2),
+            vault=vault.vault_id, ks=ks, log_id=standing.log_id, seq=own.next_seq, body=body,
+            log_key=vault.keyring.key(KeyLabel.LOG, ks), sign_seed=standing.sign_seed, body2=bytes(work.body2),
         )  # fmt: skip
-        name = segment_name(vault.log_id, vault.next_seq, digest)
-        return Sealed(vault.next_seq, name, data, work.batch.upto, tuple(ids.items())), ops, ids
+        name = segment_name(standing.log_id, own.next_seq, digest)
+        return Sealed(own.next_seq, name, data, work.batch.upto, tuple(ids.items())), ops, ids
 
     def _new_packs(self, contents: Iterable[Content]) -> tuple[PackRef, ...]:
         """Packs that no segment has named before, sorted by id."""
@@ -233,33 +245,36 @@ class Sealer:
             source = vault.records.local.get(num)
             if source is not None:
                 source.moved[old] = (own, new)
-        contents = {
-            vault.next_n + at: anchored(op.content, raw.digest)
+        first = vault.standing.log.next_n
+        by_op = {
+            first + at: anchored(op.content, raw.digest)
             for at, op in enumerate(ops)
             if isinstance(op, Create | Put) and op.content is not None
         }
         self._into_replica(work, sealed, raw, ops, ids)
         for at, snap in work.snapshots.items():
-            snap.file.rebase(contents[vault.next_n + at], snap.layer)
-        for content in contents.values():
+            snap.file.rebase(by_op[first + at], snap.layer)
+        for content in by_op.values():
             for loc in _locs(content):
                 vault.container(loc).named = True
         vault.pending.settled(sealed.upto_k)
-        vault.log_advanced(raw.digest, len(ops))
+        head = LogHead(raw.log_id, raw.seq, raw.digest)
+        next_n = vault.standing.log.next_n + len(ops)
+        vault.standing.logs.advance(head, work.stamp, work.mheads, work.vec, next_n)
+        vault.standing.logs.save()
         vault.unconfirmed = sealed
         self._release_files(work)
         self._drop_dead_packs()
 
     def _into_replica(self, work: _Work, sealed: Sealed, raw: RawSegment, ops: list[Op], ids: dict[int, int]) -> None:
         vault = self._vault
-        entry = vault.membership.entry
+        standing = vault.standing
         segment = IntegratedSegment(
-            log=raw.log_id, seq=raw.seq, digest=raw.digest, stamp=vault.stamp + 1, wall_ms=work.wall_ms,
-            label=vault.membership.name_of(entry.id) if entry is not None else "",
-            role=int(entry.role) if entry is not None else 0, first_op=vault.next_n, ops=tuple(ops),
+            log=raw.log_id, seq=raw.seq, digest=raw.digest, stamp=work.stamp, wall_ms=work.wall_ms,
+            label=standing.label, role=int(standing.role or 0), first_op=standing.log.next_n, ops=tuple(ops),
             packs=work.packs, body2=len(raw.body2), own=True, ids=ids,
         )  # fmt: skip
-        stable = segment.stamp if vault.alone else 0
+        stable = segment.stamp if standing.alone else -1
         if not vault.replica.mark_sealed(segment, sealed.upto_k, work.coalesced.vanished, stable=stable):
             later = [(entry.k, entry.op) for entry in vault.pending.entries() if entry.k > sealed.upto_k]
             integrate(vault.replica, [segment], later, stable=stable)

@@ -11,17 +11,20 @@ __all__ = ["vault_status"]
 
 def vault_status(vault: "Vault") -> dict[str, object]:
     """The state of an open vault; names and meanings are in docs/mount.md, "Status"."""
-    sender = vault.sender
+    sender, role = vault.sender, vault.standing.role
     oldest = vault.pending.oldest_ns
     return {
         "name": vault.name,
         "vault": vault.vault_id.hex(),
-        "role": vault.membership.role.name.lower() if vault.membership.role is not None else "none",
+        "role": role.name.lower() if role is not None else "removed",
         "read_only": vault.read_only,
         "store": sender.state.state,
         "store_message": sender.state.message,
         "advice": sender.state.advice,
         "trouble": vault.upkeep.trouble,
+        "objection": vault.standing.objection(),
+        "late_segments": sum(vault.reader.late.values()),
+        "refused_objects": dict(vault.reader.problems),
         "pending_operations": len(vault.pending),
         "pending_bytes": vault.pending_bytes(),
         "dirty_bytes": vault.dirty_bytes,
@@ -35,5 +38,9 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "nodes": vault.replica.count_nodes(),
         "cache_bytes": vault.cache.used(),
         "damaged": dict(vault.cache.damaged),
-        "log": {"id": vault.log_id.hex(), "next_segment": vault.next_seq, "operations": vault.next_n},
+        "log": {
+            "id": vault.standing.log_id.hex(),
+            "next_segment": vault.standing.log.next_seq,
+            "operations": vault.standing.log.next_n,
+        },
     }

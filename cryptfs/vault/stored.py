@@ -40,6 +40,9 @@ class Host(Protocol):
     def sealed_content(self, st: int) -> bytes | None:
         """Encoded `Content` of the present sealed version of `st`."""
 
+    def present_size(self, st: int) -> int:
+        """Size in bytes of the present version of `st`."""
+
     def present_version(self, st: int) -> Ver:
         """The version whose content `st` has now."""
 
@@ -71,6 +74,15 @@ class StoredContent:
         self.lineage = Lineage(lambda: host.keyring)
         self.base_ver: Ver = ()
         """The version that the next change starts from."""
+
+    def start_anew(self) -> None:
+        """Forget what was loaded; the present version is loaded at the next use."""
+        host = self._host
+        self._loaded = False
+        self.size = host.present_size(self.st)
+        self.chunk_log2 = _CHUNK_LOG2
+        self.map = ChunkMap(Base(None, host.container))
+        self.lineage = Lineage(lambda: host.keyring)
 
     @property
     def fid(self) -> bytes:

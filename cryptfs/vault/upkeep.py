@@ -59,7 +59,8 @@ class Upkeep:
         """Start the tasks."""
         nursery.start_soon(self._commit_regularly)
         nursery.start_soon(self._watch_space)
-        if not self._vault.read_only:
+        nursery.start_soon(self._vault.exchange.run)
+        if not self._vault.options.read_only:
             nursery.start_soon(self._seal_regularly)
 
     async def _commit_regularly(self) -> None:

@@ -65,7 +65,7 @@ class Sender:
     """Calls of one open vault to its store."""
 
     def __init__(self, store: Store, faults: Faults) -> None:
-        self._store = store
+        self.store = store
         self._faults = faults
         self._abort = Abort()
         self._writes = trio.CapacityLimiter(4)
@@ -113,9 +113,9 @@ class Sender:
         def put() -> None:
             self._faults.step("store.put")
             if isinstance(data, Path):
-                self._store.put_file(key, data, call)
+                self.store.put_file(key, data, call)
             else:
-                self._store.put(key, data, call)
+                self.store.put(key, data, call)
             self._faults.step("store.put.done")
 
         self.puts += 1
@@ -127,23 +127,23 @@ class Sender:
             seconds = min(seconds, 3.0)
         call = Call.within(seconds, self._abort) if math.isfinite(seconds) else Call(abort=self._abort)
         self.gets += 1
-        return await self._read(lambda: self._store.get(key, call, start, length))
+        return await self._read(lambda: self.store.get(key, call, start, length))
 
     async def list(self, prefix: str, after: str = "") -> list[str]:
         """Keys that start with `prefix` and follow `after`."""
         call = Call.within(_CALL_SECONDS, self._abort)
-        return await self._read(lambda: [stat.key for stat in self._store.list(prefix, call, after)])
+        return await self._read(lambda: [stat.key for stat in self.store.list(prefix, call, after)])
 
     async def size(self, key: str) -> int | None:
         """Size of an object in bytes, None if it is not there."""
         call = Call.within(_READ_SECONDS, self._abort)
-        stat = await self._read(lambda: self._store.stat(key, call))
+        stat = await self._read(lambda: self.store.stat(key, call))
         return stat.size if stat is not None else None
 
     async def space(self) -> tuple[int, int] | None:
         """(total, free) bytes of the store, None if it does not say."""
         call = Call.within(_READ_SECONDS, self._abort)
-        space = await self._read(lambda: self._store.space(call))
+        space = await self._read(lambda: self.store.space(call))
         return (space.total, space.free) if space is not None else None
 
     async def _read(self, do: Callable[[], T]) -> T:

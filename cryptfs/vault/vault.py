@@ -15,10 +15,9 @@ from typing import Final
 
 import trio
 
-from cryptfs.errors import CryptfsError, FsError, LocalDiskFull, NotAllowed, Quota
+from cryptfs.errors import CryptfsError, FsError, LocalDiskFull, Quota
 from cryptfs.faults import Faults
 from cryptfs.format.content import Content, Inline, Loc
-from cryptfs.format.names import first_log_id
 from cryptfs.format.operation import Op, Put, Ver, provisional_op_id
 from cryptfs.format.pack import PackHint
 from cryptfs.group.keyring import Keyring
@@ -28,6 +27,7 @@ from cryptfs.vault.cache import Cache
 from cryptfs.vault.chunkmap import Delta, encode_delta
 from cryptfs.vault.containers import Container, OpenPack
 from cryptfs.vault.content import FileContent
+from cryptfs.vault.exchange import Exchange
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.info import file_info, path_of
 from cryptfs.vault.journal import (
@@ -43,14 +43,16 @@ from cryptfs.vault.journal import (
 )
 from cryptfs.vault.packer import Packer
 from cryptfs.vault.pending import PENDING_MAX, Pending
+from cryptfs.vault.pull import LogReader
 from cryptfs.vault.records import Records
 from cryptfs.vault.sealer import Sealer
+from cryptfs.vault.standing import Standing
 from cryptfs.vault.status import vault_status
 from cryptfs.vault.stored import StoredContent
 from cryptfs.vault.upkeep import Upkeep
 from cryptfs.vault.upload import Sender
 
-__all__ = ["Parts", "Position", "Space", "Vault", "VaultOptions"]
+__all__ = ["Parts", "Space", "Vault", "VaultOptions"]
 
 log = logging.getLogger(__name__)
 
@@ -78,26 +80,15 @@ class Space:
 
 
 @dataclass(slots=True)
-class Position:
-    """Where this device's log stands: `next_seq`, digest of the last segment, stamp L, number of operations so far."""
-
-    next_seq: int = 0
-    prev: bytes = bytes(32)
-    stamp: int = 0
-    next_n: int = 0
-
-
-@dataclass(slots=True)
 class Parts:
     """What `opening.py` hands to a vault."""
 
     home: VaultHome
-    membership: Membership
+    standing: Standing
     replica: Replica
     journal: Journal
     sender: Sender
     cache: Cache
-    position: Position
     options: VaultOptions
     faults: Faults
 
@@ -108,21 +99,19 @@ class Vault:
     def __init__(self, parts: Parts) -> None:
         self.name = parts.home.name
         self.home = parts.home
-        self.membership = parts.membership
-        self.vault_id = parts.membership.vault
+        self.standing = parts.standing
+        self.vault_id = parts.standing.vault
         self.replica = parts.replica
         self.journal = parts.journal
         self.sender = parts.sender
         self.cache = parts.cache
         self.options = parts.options
         self.faults = parts.faults
-        self.read_only = parts.options.read_only
         self.files: dict[int, FileContent] = {}
         self.pending = Pending()
         self.next_k = 0
         self.dirty_bytes = 0
         self.unconfirmed: Sealed | None = None
-        self._position = parts.position
         self._names: dict[int, int] = {}  # k -> n of operations that pending ones may still refer to
         self.upkeep = Upkeep(self)
         self._nursery: trio.Nursery | None = None
@@ -136,56 +125,36 @@ class Vault:
             wall_ms=self.wall_ms, faults=parts.faults,
         )  # fmt: skip
         self.sealer = Sealer(self)
+        self.exchange = Exchange(self)
+        self.reader = LogReader(
+            self.membership, self.sender, self.standing.logs, self.cache.segments, self.exchange.take
+        )
         self.journal.before_write = self._ride_or_sync
         self.journal.snapshot = self.snapshot
 
-    # ---- identity and position --------------------------------------------------------------------------------------
+    # ---- the group --------------------------------------------------------------------------------------------------
+
+    @property
+    def membership(self) -> Membership:
+        """Who is in, as resolved from the statements that are here."""
+        return self.standing.membership
 
     @property
     def keyring(self) -> Keyring:
-        return self.membership.keyring
+        return self.standing.keyring
 
     @property
-    def log_id(self) -> bytes:
-        """This device's log. Raises NotAllowed for a device that is not in the group."""
-        entry = self.membership.entry
-        if entry is None:
-            raise NotAllowed("This device is not a member of the vault.", "Ask an administrator to let it in.")
-        return first_log_id(entry.id)
+    def read_only(self) -> bool:
+        """Whether nothing may be changed: asked for, or because of this device's role."""
+        return self.options.read_only or bool(self.standing.objection())
 
-    @property
-    def sign_seed(self) -> bytes:
-        return self.membership.sign_seed
+    async def refresh_membership(self) -> None:
+        """Take in statements that have appeared in the store. Raises StoreError."""
+        await self.exchange.refresh_membership()
 
-    @property
-    def alone(self) -> bool:
-        """Whether no other log exists, so that nothing can ever come before what is here."""
-        return len(self.replica.heads().keys() - {self.log_id}) == 0
-
-    @property
-    def mheads(self) -> tuple[bytes, ...]:
-        return self.membership.frontier()
-
-    @property
-    def next_seq(self) -> int:
-        return self._position.next_seq
-
-    @property
-    def prev_digest(self) -> bytes:
-        return self._position.prev
-
-    @property
-    def stamp(self) -> int:
-        return self._position.stamp
-
-    @property
-    def next_n(self) -> int:
-        return self._position.next_n
-
-    def log_advanced(self, digest: bytes, ops: int) -> None:
-        """A segment with `ops` operations is now the last of the log."""
-        at = self._position
-        at.next_seq, at.prev, at.stamp, at.next_n = at.next_seq + 1, digest, at.stamp + 1, at.next_n + ops
+    async def introduce(self) -> None:
+        """Seal a segment even without operations: it carries the newest statements. Raises NotAllowed, StoreError."""
+        await self.sealer.seal(anyway=True)
 
     def wall_ms(self) -> int:
         """This machine's clock, for people."""
@@ -240,6 +209,9 @@ class Vault:
         """Return when everything written so far is confirmed by the store. Raises TooSlowError after `seconds`."""
         with trio.fail_after(seconds if seconds is not None else float("inf")):
             self.sender.try_now()
+            await self.exchange.pull()
+            if self.read_only:
+                return
             self.hand_over_all()
             upto = self.next_k
             await self.commit()
@@ -323,6 +295,10 @@ class Vault:
     def sealed_content(self, st: int) -> bytes | None:
         return self.replica.content_of(st)
 
+    def present_size(self, st: int) -> int:
+        node = self.replica.node(st)
+        return node.size if node is not None else 0
+
     def present_version(self, st: int) -> Ver:
         node = self.replica.node(st)
         return self.replica.extern_ver(node.cver) if node is not None else ()
@@ -384,11 +360,11 @@ class Vault:
 
     def snapshot(self) -> list[Entry]:
         """What a new journal must begin with."""
-        at = self._position
+        at = self.standing.log
         entries: list[Entry] = [
             Base(
-                self.vault_id, self.log_id if self.membership.entry else bytes(16), self.next_k, at.next_seq, at.next_n,
-                at.prev, at.stamp, self.records.next_pack,
+                self.vault_id, self.standing.log_id, self.next_k, at.next_seq, at.next_n, at.digest, at.stamp,
+                self.records.next_pack,
             )
         ]  # fmt: skip
         if self._names and self.pending:
