@@ -1,5 +1,6 @@
 """What the control socket offers: the commands of a running mount."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from errno import ENOENT
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from cryptfs.errors import FsError, UsageError
+from cryptfs.errors import CryptfsError, FsError, UsageError
 from cryptfs.mount.control import Answer, Command, Say
 from cryptfs.mount.filesystem import FileSystem
 from cryptfs.mount.inodes import ROOT
@@ -16,6 +17,10 @@ from cryptfs.mount.mountpoint import unmount
 __all__ = ["Commands"]
 
 _PROGRESS_SECONDS = 0.5
+_LAST_SECONDS = 3.0
+"""Seconds that `umount` gives to what has not been sent yet."""
+
+_log = logging.getLogger(__name__)
 
 
 class Commands:
@@ -81,6 +86,12 @@ class Commands:
         await self._vault.commit()
         lazy = bool(request.get("lazy"))
         await trio.to_thread.run_sync(lambda: unmount(self._point, lazy=lazy))
+        # What goes quickly goes now, so that the answer tells what really stays behind.
+        with trio.move_on_after(_LAST_SECONDS):
+            try:
+                await self._vault.sync()
+            except CryptfsError as err:
+                _log.info("left for later: %s", err)
         return {"pending_bytes": self._pending_bytes()}
 
     def _pending_bytes(self) -> object:
