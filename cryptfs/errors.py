@@ -1,7 +1,7 @@
 """The one family of errors: each class knows its answer to the kernel, to the shell and to the person.
 
-`str(err)` is one line without secrets and without plaintext names beyond what the user typed; `err.advice` is the second
-line, what to do. Only `cli/main.py` exits. A bug of our own is a plain exception, never one of these.
+`str(err)` is one line without secrets and without plaintext names beyond what the user typed; `err.advice` is the
+second line, what to do. Only `cli/main.py` exits. A bug of our own is a plain exception, never one of these.
 Exit codes are those of sysexits(3).
 """
 

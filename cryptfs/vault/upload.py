@@ -96,7 +96,7 @@ class Sender:
             try:
                 await self._write(key, data)
             except StoreError as err:
-                self.state.failed(err)
+                self._note(err)
                 pause = max(wait, err.after if isinstance(err, Retry) else 0.0)
                 if isinstance(err, Exists | Fatal | Auth | Denied):
                     pause = max(pause, _LONGEST_WAIT)
@@ -106,6 +106,10 @@ class Sender:
             else:
                 self.state.succeeded()
                 return
+
+    def _note(self, err: StoreError) -> None:
+        if not self._abort.is_set():  # a call we gave up says nothing about the store
+            self.state.failed(err)
 
     async def _write(self, key: str, data: bytes | Path) -> None:
         call = Call.within(_CALL_SECONDS, self._abort)
@@ -153,7 +157,7 @@ class Sender:
             self.state.succeeded()
             raise
         except StoreError as err:
-            self.state.failed(err)
+            self._note(err)
             raise
         if not self.state.full:  # a store that gives may still refuse to take
             self.state.succeeded()

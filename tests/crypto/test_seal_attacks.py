@@ -1,6 +1,6 @@
 """What somebody who owns the ciphertext may try on a SEAL.
 
-T-flip, T-splice, T-partial, T-noleak, T-salamander, T-oracle of docs/threats.md.
+T-flip, T-splice, T-partial, T-noleak, T-salamander, T-oracle of docs/threat-model.md.
 """
 
 import itertools
