@@ -51,7 +51,7 @@ async def change(inodes: Inodes, files: Files, st: int, fields: Change) -> Attri
 def _submit(inodes: Inodes, st: int, fields: Change, mtime: int | None) -> None:
     replica = inodes.replica
     node = replica.node(st)
-    if node is None or (node.kind == KIND_FILE and node.nlink == 0):
+    if node is None or (node.kind == KIND_FILE and node.nlink == 0 and st not in inodes.opened):
         raise FsError(ESTALE)
     mask = 0
     mode = uid = gid = 0

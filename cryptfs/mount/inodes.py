@@ -105,7 +105,8 @@ class Inodes:
         if st in self.orphans:
             return self._orphan_attributes(self.orphans[st])
         node = self.replica.node(st)
-        if node is None or node.nlink == 0:
+        if node is None or (node.nlink == 0 and st not in self.opened):
+            # Open files that another device removed go on: what is written to them brings them back.
             raise FsError(ESTALE)
         return self.shown(node)
 

@@ -47,10 +47,8 @@ async def pull_on_signal(vault: MemoryVault) -> None:
             vault.submit(Rename(replica.ino_of(moved.st), replica.extern_ver(moved.lver), here, b"b", None, 0))
             chunk = vault.stored[changed.st][0]
             chunk[:] = bytes(byte ^ 1 for byte in chunk)
-            PROCESS[0].invalidator.pulled([(1, b"a"), (1, b"b")], [changed.st])
-
-
-PROCESS: list[MountProcess] = []
+            for listener in vault.exchange.listeners:
+                listener([(1, b"a"), (1, b"b")], [changed.st])
 
 
 @contextlib.asynccontextmanager
@@ -77,8 +75,7 @@ def main() -> int:
         wanted = MountOptions.of(options)
         point = prepare(Path(sys.argv[1]), "memory", nonempty=wanted.nonempty)
         settle = options.get("settle", "")
-        PROCESS.append(MountProcess(lambda: opener(settle), "memory", Path(sys.argv[2]), point, wanted))
-        trio.run(PROCESS[0].run)
+        trio.run(MountProcess(lambda: opener(settle), "memory", Path(sys.argv[2]), point, wanted).run)
     except* CryptfsError as group:
         error = group.exceptions[0]
         while isinstance(error, BaseExceptionGroup):

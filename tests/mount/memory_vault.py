@@ -6,6 +6,7 @@ Nothing is journaled, sealed or sent. `ops` keeps what was submitted.
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 from cryptfs.errors import FsError
@@ -103,6 +104,7 @@ class MemoryVault:
     commits: int = 0
     syncs: int = 0
     broken: Exception | None = None
+    exchange: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(listeners=[]))
 
     def submit(self, op: Op) -> int:
         if self.read_only:

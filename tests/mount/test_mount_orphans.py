@@ -5,7 +5,7 @@ import stat
 import pytest
 from mount_kernel import refused
 
-from cryptfs.format.operation import RENAME_EXCHANGE, Put
+from cryptfs.format.operation import RENAME_EXCHANGE, Put, Unlink
 
 
 async def open_and_unlinked(kernel, data=b"kept"):
@@ -138,3 +138,19 @@ async def test_a_refused_unlink_leaves_everything_as_it_was(kernel):
     await kernel.fs.files.write(fh, 0, b"x")
     await kernel.close(fh)
     assert await kernel.read(st) == b"x"
+
+
+async def test_an_open_file_that_another_device_removed_goes_on(kernel):
+    st = await kernel.write("f", b"theirs")
+    fh = kernel.fs.files.open(st, os.O_RDWR).fh
+    replica = kernel.vault.replica
+    entry = replica.lookup(1, b"f")
+    kernel.vault.submit(
+        Unlink(replica.ino_of(st), replica.extern_ver(entry.lver), replica.extern_ver(replica.node(st).cver))
+    )
+    assert kernel.fs.getattr(st).nlink == 0
+    assert (await kernel.set(st, mode=0o600)).nlink == 0
+    assert bytes(await kernel.fs.files.read(fh, 0, 9)) == b"theirs"
+    await kernel.close(fh)
+    with refused(errno.ESTALE):
+        kernel.fs.getattr(st)

@@ -122,7 +122,8 @@ def test_an_abstract_address_is_understood():
 @pytest.mark.parametrize(
     ("said", "kind", "advice"),
     [
-        ("fusermount3: option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf", 77, "user_allow_other"),
+        ("fusermount3: option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf", 77,
+         "user_allow_other"),
         ("fuse: failed to exec fusermount3: No such file or directory", 78, "fuse3"),
         ("fusermount3: user has no write access to mountpoint /x", 77, "directory of your own"),
         ("fuse: device not found, try 'modprobe fuse' first", 78, "modprobe"),
