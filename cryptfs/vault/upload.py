@@ -150,6 +150,16 @@ class Sender:
         space = await self._read(lambda: self.store.space(call))
         return (space.total, space.free) if space is not None else None
 
+    async def delete_quietly(self, key: str) -> None:
+        """Remove an object that nobody needs any more, if the store lets us; it may belong to somebody else."""
+        call = Call.within(_READ_SECONDS, self._abort)
+        try:
+            await trio.to_thread.run_sync(
+                lambda: self.store.delete(key, call), limiter=self._writes, abandon_on_cancel=True
+            )
+        except StoreError as err:
+            log.debug("not removed: %s", err)
+
     async def _read(self, do: Callable[[], T]) -> T:
         try:
             result = await trio.to_thread.run_sync(do, limiter=self._reads, abandon_on_cancel=True)

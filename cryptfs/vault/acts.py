@@ -1,0 +1,234 @@
+"""The acts of `cryptfs-admin` by name, with JSON values in and out: the same whether the vault is mounted or not.
+
+The process of a mount holds the vault's lock, so a command asks it through the control socket; without a mount the
+command opens the vault and calls the same function. Whoever may connect to the socket may do what this device may do;
+dangerous acts are confirmed before, by the command that asks.
+"""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from cryptfs.errors import UsageError
+from cryptfs.format.join import encode_token
+from cryptfs.group.authority import Tier
+from cryptfs.group.decisions import Decision
+from cryptfs.vault import administration as do
+from cryptfs.vault.lastseen import last_seen
+from cryptfs.vault.people import choose, describe, instant, member_named, role_named
+from cryptfs.vault.policies import changed_policy, policy_values
+from cryptfs.vault.vault import Vault
+
+__all__ = ["ACTS", "Answer", "Arguments", "perform"]
+
+Arguments = Mapping[str, object]
+Answer = dict[str, object]
+
+_NAME_MAX: Final = 64
+
+
+async def perform(vault: Vault, act: str, arguments: Arguments) -> Answer:
+    """Do `act`. Raises UsageError for what nobody can do, and whatever the act raises."""
+    known = ACTS.get(act)
+    if known is None:
+        raise UsageError(f"There is no act '{act}'.", "Are command and mount process of one version?")
+    return await known(vault, arguments)
+
+
+# ---- arguments -------------------------------------------------------------------------------------------------------
+
+
+def _text(arguments: Arguments, key: str) -> str:
+    value = arguments.get(key, "")
+    if not isinstance(value, str):
+        raise UsageError(f"'{key}' must be text.")
+    return value
+
+
+def _name(arguments: Arguments, key: str) -> str:
+    value = _text(arguments, key)
+    if len(value.encode()) > _NAME_MAX or not value.isprintable():
+        raise UsageError(f"'{value}' cannot be a name.", f"Use at most {_NAME_MAX} bytes, and no control characters.")
+    return value
+
+
+def _number(arguments: Arguments, key: str) -> int:
+    value = arguments.get(key)
+    if not isinstance(value, int):
+        raise UsageError(f"'{key}' must be a number.")
+    return value
+
+
+def _ids(arguments: Arguments, key: str) -> list[bytes]:
+    values = arguments.get(key, [])
+    if not isinstance(values, list):
+        raise UsageError(f"'{key}' must be a list of ids.")
+    try:
+        return [bytes.fromhex(str(one)) for one in values]
+    except ValueError as err:
+        raise UsageError(f"'{key}' must be a list of ids.") from err
+
+
+def _member(vault: Vault, word: str) -> bytes:
+    """The id of a member who is in. Raises UsageError if `word` names nobody."""
+    found = member_named(vault.membership, word)
+    if word and not found:
+        raise UsageError(f"There is no member called '{word}'.", "See `cryptfs-admin members`.")
+    return found
+
+
+# ---- acts ------------------------------------------------------------------------------------------------------------
+
+
+async def _members(vault: Vault, _: Arguments) -> Answer:
+    await vault.refresh_membership()
+    return {"members": describe(vault.membership, await last_seen(vault.sender, vault.membership))}
+
+
+async def _invite(vault: Vault, arguments: Arguments) -> Answer:
+    name = _name(arguments, "name")
+    member = member_named(vault.membership, name) if name else b""
+    role = role_named(_text(arguments, "role"))
+    if arguments.get("words"):
+        return {"token": encode_token(await do.point_here(vault, role)), "member": ""}
+    token = await do.make_invitation(
+        vault, role=role, expires_ms=_number(arguments, "expires_ms"), name=name, member=member
+    )
+    return {"token": encode_token(token), "expires": instant(token.expires_ms), "member": member.hex()}
+
+
+async def _requests(vault: Vault, _: Arguments) -> Answer:
+    await vault.refresh_membership()
+    pending = await do.pending_requests(vault)
+    return {
+        "requests": [_request(vault, one) for one in pending.requests],
+        "ignored": [{"name": name, "reason": reason} for name, reason in pending.left_out],
+    }
+
+
+def _request(vault: Vault, one: do.Request) -> Answer:
+    body, invitation = one.asking.body, one.invitation
+    roster = vault.membership.resolved.roster.values()
+    of = next((e.display for e in roster if invitation and invitation.member and e.member == invitation.member), "")
+    return {
+        "id": one.id,
+        "name": body.display,
+        "invited_as": of or (invitation.name if invitation else ""),
+        "device_of": of,
+        "device": body.device.label,
+        "role": Tier(invitation.role).name.lower() if invitation else "",
+        "asked": instant(body.time_ms),
+        "doubts": sorted(doubt.value for doubt in one.asking.doubts),
+        "invited": invitation is not None,
+        "words": " ".join(one.asking.words),
+        "same_name": not of and any(entry.display == body.display for entry in roster),
+    }
+
+
+async def _approve(vault: Vault, arguments: Arguments) -> Answer:
+    request = await do.find_request(vault, _text(arguments, "request"))
+    role = _text(arguments, "role")
+    member = _member(vault, _text(arguments, "member"))
+    welcome = await do.approve(
+        vault, request, words=_text(arguments, "words"), role=role_named(role) if role else None, member=member
+    )
+    return _welcome(welcome)
+
+
+def _welcome(one: do.Welcome) -> Answer:
+    return {"entry": one.entry.hex(), "name": one.display, "device": one.device, "role": one.role.name.lower()}
+
+
+async def _deny(vault: Vault, arguments: Arguments) -> Answer:
+    request = await do.find_request(vault, _text(arguments, "request"))
+    await do.deny(vault, request)
+    return {"request": request.id, "name": request.asking.body.display}
+
+
+async def _add(vault: Vault, arguments: Arguments) -> Answer:
+    try:
+        cert = base64.b64decode(_text(arguments, "cert"), validate=True)
+    except binascii.Error as err:
+        raise UsageError("'cert' must be a certificate in base64.") from err
+    member = _member(vault, _text(arguments, "member"))
+    name = next((e.display for e in vault.membership.resolved.roster.values() if e.member == member), "")
+    welcome, token = await do.add_by_certificate(
+        vault,
+        cert=cert,
+        display=name or _name(arguments, "name"),
+        label=_name(arguments, "device"),
+        role=role_named(_text(arguments, "role")),
+        member=member,
+    )
+    return _welcome(welcome) | {"token": encode_token(token)}
+
+
+async def _who(vault: Vault, arguments: Arguments) -> Answer:
+    """Whom a removal or change of role would be about, so that a person can be asked."""
+    await vault.exchange.pull()
+    chosen = choose(vault.membership, _text(arguments, "who"))
+    entries = [one.id for one in chosen.entries]
+    owners = vault.membership.resolved.owners()
+    return {
+        "member": chosen.display,
+        "member_id": chosen.member.hex(),
+        "whole": chosen.whole,
+        "entries": [one.hex() for one in entries],
+        "devices": [one.device.label for one in chosen.entries],
+        "roles": [one.role.name.lower() for one in chosen.entries],
+        "added": do.added_by(vault, entries),
+        "last_owner": bool(owners) and all(one.id in entries for one in owners),
+        "self": vault.membership.entry is not None and vault.membership.entry.id in entries,
+    }
+
+
+async def _remove(vault: Vault, arguments: Arguments) -> Answer:
+    return _decided(vault, await do.remove(vault, _ids(arguments, "entries"), _ids(arguments, "members")))
+
+
+async def _role(vault: Vault, arguments: Arguments) -> Answer:
+    changed = await do.change_role(vault, _ids(arguments, "entries"), role_named(_text(arguments, "role")))
+    return {"changed": [_welcome(one) for one in changed]}
+
+
+async def _rotate(vault: Vault, _: Arguments) -> Answer:
+    return _decided(vault, await do.rotate(vault))
+
+
+async def _reconcile(vault: Vault, _: Arguments) -> Answer:
+    decision = await do.reconcile(vault)
+    return {"done": False} if decision is None else _decided(vault, decision) | {"done": True}
+
+
+def _decided(vault: Vault, decision: Decision) -> Answer:
+    return {
+        "statement": decision.statement.id.hex() if decision.statement else "",
+        "without_key": [f"{vault.membership.name_of(who)}: {why}" for who, why in decision.unreached],
+        "may_seal": vault.keyring.may_seal,
+    }
+
+
+async def _policy(vault: Vault, arguments: Arguments) -> Answer:
+    key = _text(arguments, "key")
+    if not key:
+        await vault.refresh_membership()
+        return {"policy": policy_values(vault.membership.resolved.policy)}
+    changes = changed_policy(vault.membership.resolved.policy, key, _text(arguments, "value"))
+    return {"policy": policy_values(await do.set_policy(vault, changes))}
+
+
+ACTS: Final[dict[str, Callable[[Vault, Arguments], Awaitable[Answer]]]] = {
+    "members": _members,
+    "invite": _invite,
+    "requests": _requests,
+    "approve": _approve,
+    "deny": _deny,
+    "add": _add,
+    "who": _who,
+    "remove": _remove,
+    "role": _role,
+    "rotate": _rotate,
+    "reconcile": _reconcile,
+    "policy": _policy,
+}
