@@ -99,10 +99,13 @@ class _Batch:
     vanished: list[int] = field(default_factory=list)
 
 
-def coalesce(pending: Sequence[Pending]) -> Coalesced:
-    """Join what can be joined. `pending` in local order, each inode and version under one name only (see `settle`)."""
+def coalesce(pending: Sequence[Pending], later: Sequence[Pending] = ()) -> Coalesced:
+    """Join what can be joined. `pending` in local order, each inode and version under one name only (see `settle`).
+
+    `later`: operations that stay pending; what they depend on must not vanish.
+    """
     batch = _Batch()
-    for index, one in enumerate(pending):
+    for index, one in enumerate((*pending, *later)):
         _look_ahead(batch, index, one.op)
     for index, one in enumerate(pending):
         batch.slots.append(None)

@@ -23,7 +23,7 @@ _BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066
 def label_of(label: str) -> bytes:
     """A device's label for names: at most 40 bytes without "/", control and bidirectional characters."""
     kept = "".join(c for c in label if c not in _BIDI and c != "/" and (" " <= c < "\x7f" or c > "\x9f"))
-    return _cut(kept.encode("utf-8", "surrogateescape"), _LABEL_MAX) or b"another device"
+    return _cut(kept.encode("utf-8", "ignore"), _LABEL_MAX) or b"a device"
 
 
 def date_of(wall_ms: int) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Self
 
 from cryptfs.format.operation import KIND_DIR, Op, OpId
 from cryptfs.tree.applied import Applied
+from cryptfs.tree.conflict_name import date_of, label_of
 from cryptfs.tree.database import Database
 from cryptfs.tree.facts import Facts
 from cryptfs.tree.ids import PROVISIONAL_PREFIX, Ids, op_id_of, provisional_id, st_of_k
@@ -42,6 +43,7 @@ class Core:
         self.state = State(self.rows, self.ids, self.facts)
         self.applied = Applied(db, self.undo)
         self.tentative = Tentative(db)
+        self.set_label("", 0)
         self._next_k = self._written_k = self._meta_int("next_k")
         if self.rows.node(ROOT_ST) is None:
             root = NodeRow(ROOT_ST, KIND_DIR, _ROOT_MODE, 0, 0, 0, 0, 0, 0, b"", None, b"", None, None, None)
@@ -94,7 +96,7 @@ class Core:
         `now_ns` becomes ctime of what changes and mtime of directories; None (applying again) leaves times as they are.
         """
         u = self.undo.next_u()
-        step = Step(provisional_id(k), k, -(k + 1), 0, b"this device", b"1970-01-01", 0, PROVISIONAL_PREFIX)
+        step = Step(provisional_id(k), k, -(k + 1), 0, self._label, self._date, 0, PROVISIONAL_PREFIX)
         apply(self.state, step, op)
         self.tentative.add(k, u, clean=step.clean)
         if k >= self._next_k:
@@ -165,6 +167,10 @@ class Core:
         """The node `st` never existed for anybody else and does not exist any more."""
         self.times.drop(st)
         self._db.run("DELETE FROM local WHERE st = ?", (st,))
+
+    def set_label(self, label: str, wall_ms: int) -> None:
+        """Label of this device and present time, for the names of conflict copies until they are sealed."""
+        self._label, self._date = label_of(label), date_of(wall_ms)
 
     def set_authors(self, authors: Mapping[bytes, Author]) -> None:
         """What the roster says about the logs; decides who may adopt containers."""

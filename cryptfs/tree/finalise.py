@@ -39,9 +39,20 @@ class Batch:
     vanished: list[int]
 
 
-def make_batch(pending: Sequence[Pending], names: SealedNames, log: bytes, first_op: int, vault: bytes) -> Batch:
-    """Settle, coalesce and finalise. `log` 16 bytes, `first_op` operations of the log so far, `vault` 32 bytes."""
-    return finalise(coalesce(settle(pending, names)), log, first_op, vault)
+def make_batch(
+    pending: Sequence[Pending],
+    names: SealedNames,
+    log: bytes,
+    first_op: int,
+    vault: bytes,
+    *,
+    later: Sequence[Pending] = (),
+) -> Batch:
+    """Settle, coalesce and finalise. `log` 16 bytes, `first_op` operations of the log so far, `vault` 32 bytes.
+
+    `later`: the operations that stay pending.
+    """
+    return finalise(coalesce(settle(pending, names), settle(later, names)), log, first_op, vault)
 
 
 def settle(pending: Sequence[Pending], names: SealedNames) -> list[Pending]:

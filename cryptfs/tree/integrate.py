@@ -3,16 +3,18 @@
 docs/replication.md, "Integrate". The result depends on the set of segments only, not on the order of their arrival.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from cryptfs.errors import NeedsUpdate
+from cryptfs.errors import Invalid, NeedsUpdate
 from cryptfs.format.limits import I64_MAX
 from cryptfs.format.operation import Op, Rules
+from cryptfs.format.operation_rules import check_op
 from cryptfs.tree.conflict_name import date_of, label_of
 from cryptfs.tree.core import Core
 from cryptfs.tree.ids import st_of_k
-from cryptfs.tree.merge import apply
+from cryptfs.tree.merge import BODY2_ANY, apply
 from cryptfs.tree.rows import Container, NodeRow
 from cryptfs.tree.schema import ReplicaDamaged
 from cryptfs.tree.segment import IntegratedSegment, Position
@@ -112,6 +114,11 @@ def _unknown(core: Core, segments: Iterable[IntegratedSegment]) -> list[Integrat
 def _check(core: Core, new: list[IntegratedSegment], lo: Position | None, missing: set[tuple[bytes, int]]) -> None:
     if any(isinstance(op, Rules) and op.number > RULES for seg in new for op in seg.ops):
         raise NeedsUpdate("the vault uses merge rules that this version does not know")
+    for seg in new:
+        for op in seg.ops:
+            # Only to hear now, before anything has changed, that some content needs a later version.
+            with contextlib.suppress(Invalid):
+                check_op(op, BODY2_ANY)
     if missing or (lo is not None and lo[0] <= core.applied.floor()):
         raise NeedsRebuild("a change lies below what can be undone")
 

@@ -47,9 +47,9 @@ from cryptfs.tree.schema import ROOT_ST
 from cryptfs.tree.state import Home, State, Step
 from cryptfs.tree.undo import Table
 
-__all__ = ["apply"]
+__all__ = ["BODY2_ANY", "apply"]
 
-_BODY2_ANY: Final = 1 << 31
+BODY2_ANY: Final = 1 << 31
 """Places in body2 were checked when the segment was read; here only the shape of the operation matters."""
 
 
@@ -57,7 +57,7 @@ def apply(state: State, step: Step, op: Op) -> None:
     """Apply one operation where the order puts it; `step.invalid` counts void ones."""
     if step.k is None:
         try:
-            check_op(op, _BODY2_ANY)
+            check_op(op, BODY2_ANY)
         except Invalid:
             step.invalid += 1  # 36
             return

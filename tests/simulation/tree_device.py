@@ -262,7 +262,8 @@ class LocalUser:
     def seal(self, stamp: int, *, upto: int | None = None) -> tuple[IntegratedSegment, list[int], int]:
         """The segment made of the first `upto` pending operations, the vanished creates, and the last k in it."""
         part = self.pending[:upto]
-        batch = make_batch(part, self.replica, self.log, self.first_op, VAULT)
+        later = self.pending[len(part) :]
+        batch = make_batch(part, self.replica, self.log, self.first_op, VAULT, later=later)
         digest = hashlib.sha256(self.log + b"%d" % self.seq).digest()
         seg = IntegratedSegment(
             self.log, self.seq, digest, stamp, 1_700_000_000_000 + self.rng.randrange(10**6), self.label, self.role,

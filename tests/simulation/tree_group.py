@@ -81,11 +81,12 @@ class Device(LocalUser):
 
     # ---- exchange
 
-    def send(self) -> None:
-        """Seal what is pending."""
+    def send(self, *, everything: bool = False) -> None:
+        """Seal what is pending, or its first half, as when operations arrive while packs are on their way."""
         needs = dict(self.seen)
         self.stamp += 1
-        seg, vanished, last = self.seal(self.stamp)
+        upto = None if everything else self.rng.choice([None, len(self.pending) // 2])
+        seg, vanished, last = self.seal(self.stamp, upto=upto)
         self.network.sent[seg.log, seg.seq] = Sent(seg, needs)
         self.seen[self.log] = seg.seq
         if not self.replica.mark_sealed(seg, last, vanished):
@@ -201,7 +202,7 @@ def settle(group: list[Device]) -> None:
     """Everybody sends what is left, everybody gets everything."""
     for device in group:
         device.pull()
-        device.send()
+        device.send(everything=True)
     for device in group:
         device.pull()
         check_tree(device.replica)

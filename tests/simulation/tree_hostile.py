@@ -47,7 +47,7 @@ class Hostile(Device):
     def act(self) -> None:
         self.ops.append(self._op())
 
-    def send(self) -> None:
+    def send(self, *, everything: bool = True) -> None:
         needs = dict(self.seen)
         self.stamp += 1
         # Numbers used twice would be refused with the segment (S2); operations that carry content keep theirs, since

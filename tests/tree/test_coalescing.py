@@ -170,6 +170,12 @@ def test_what_comes_back_from_the_trash_does_not_vanish() -> None:
     assert found.vanished == []
 
 
+def test_what_a_later_operation_brings_back_does_not_vanish() -> None:
+    batch = [Pending(0, make_file(ROOT, b"a")), Pending(1, Unlink(i(0), v(0), v(0)))]
+    assert coalesce(batch).vanished == [0]
+    assert coalesce(batch, [Pending(2, Undelete(i(0), ROOT, b"b"))]).vanished == []
+
+
 def test_what_another_file_took_over_does_not_vanish() -> None:
     """After a pull the create may have been merged into a file of others, whose version then names it."""
     merged = tuple(sorted((*SEALED, *v(0))))

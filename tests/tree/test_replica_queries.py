@@ -212,6 +212,20 @@ def test_a_tentative_conflict_is_not_relabelled() -> None:
     assert s.replica.st_of(made((OpId(BOB, 0),))) == st_of_k(0), "its number stays"
 
 
+def test_what_does_not_come_last_is_not_relabelled() -> None:
+    s = Script()
+    user = LocalUser(s.replica, random.Random(0), log=BOB)
+    user.submit(make_file(s.root, b"mine"))
+    seg, vanished, last = user.seal(1)
+    s.file(b"C" * 16, b"other")  # stamp 1 too, and a log that comes later
+    s.replica.reapply([(0, make_file(s.root, b"mine"))])
+    before = state_of(s.replica)
+    assert not s.replica.mark_sealed(seg, last, vanished)
+    assert state_of(s.replica) == before
+    s.replica.advance(1)
+    assert not s.replica.mark_sealed(seg, last, vanished), "nor at the floor"
+
+
 def test_unlinking_open_files_keeps_their_node_until_the_seal() -> None:
     replica, root = started()
     replica.apply_local(make_file(root, b"f"), 0, NOW)
