@@ -50,6 +50,8 @@ class Ids:
         self._st: dict[bytes, int] = {self.root_ino: ROOT_ST}
         self._ino: dict[int, bytes] = {ROOT_ST: self.root_ino}
         self._own: dict[int, bytes] = {}
+        self._sealed: int = (db.one("SELECT max(k) FROM own") or (None,))[0] or -1
+        """Highest local operation that has a final id."""
 
     # ---- inodes
 
@@ -121,6 +123,8 @@ class Ids:
         """Final id (24 bytes) of local operation `k`; None while it is not sealed."""
         final = self._own.get(k)
         if final is None:
+            if k > self._sealed:
+                return None  # as nearly always: what was just done here
             row = self._db.one("SELECT log, n FROM own WHERE k = ?", (k,))
             if row is None:
                 return None
@@ -136,6 +140,7 @@ class Ids:
             rows = [(k, log, n) for k, n in numbers.items()]
             self._db.many("INSERT OR REPLACE INTO own VALUES(?, ?, ?)", rows)
             self._own = {}
+            self._sealed = max(self._sealed, *numbers)
 
     def external(self, blob: bytes) -> bytes:
         """A version in external form, in which versions compare: final ids as far as known, sorted, each once."""
