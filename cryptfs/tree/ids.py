@@ -50,7 +50,8 @@ class Ids:
         self._st: dict[bytes, int] = {self.root_ino: ROOT_ST}
         self._ino: dict[int, bytes] = {ROOT_ST: self.root_ino}
         self._own: dict[int, bytes] = {}
-        self._sealed: int = (db.one("SELECT max(k) FROM own") or (None,))[0] or -1
+        highest = db.one("SELECT coalesce(max(k), -1) FROM own")
+        self._sealed: int = highest[0] if highest is not None else -1
         """Highest local operation that has a final id."""
 
     # ---- inodes

@@ -64,11 +64,10 @@ class Exchange:
         membership = await refresh(vault.sender, vault.home.cache_dir / "members", vault.standing.membership)
         if membership is None:
             return False
-        vault.standing.membership = membership
+        vault.standing.adopt(membership)
         vault.reader.use(membership)
-        objection = vault.standing.objection()
-        if objection:
-            log.warning("%s", objection)
+        if vault.standing.objection:
+            log.warning("%s", vault.standing.objection)
         self._drop_what_no_longer_counts()
         return True
 

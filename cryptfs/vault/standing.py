@@ -15,10 +15,17 @@ class Standing:
     """One device in one vault. `membership` is replaced when statements arrive; the log stays the same."""
 
     def __init__(self, membership: Membership, logs: Logs, entry: bytes) -> None:
-        self.membership = membership
         self.logs = logs
         self.entry = entry
         """Id of the entry that this device acts under, 32 bytes; it may have been removed by now."""
+        self.membership = membership
+        self.objection = self._objection()
+        """Why this device may not write; empty if it may. Asked at every change, so it is kept."""
+
+    def adopt(self, membership: Membership) -> None:
+        """New statements are here."""
+        self.membership = membership
+        self.objection = self._objection()
 
     @property
     def vault(self) -> bytes:
@@ -54,8 +61,7 @@ class Standing:
         here = self.membership.resolved.roster.get(self.entry)
         return here.role if here is not None else None
 
-    def objection(self) -> str:
-        """Why this device may not write; empty if it may."""
+    def _objection(self) -> str:
         if self.membership.needs_update:
             return "An administrator uses a newer cryptfs: please update. Nothing is written until then."
         role = self.role
@@ -68,9 +74,8 @@ class Standing:
 
     def check_may_seal(self) -> None:
         """Raise NotAllowed if a segment by this device would not count, or must not be made now."""
-        objection = self.objection()
-        if objection:
-            raise NotAllowed(objection, "Unsent changes are kept on this machine.")
+        if self.objection:
+            raise NotAllowed(self.objection, "Unsent changes are kept on this machine.")
 
     @property
     def alone(self) -> bool:

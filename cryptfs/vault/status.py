@@ -22,7 +22,7 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "store_message": sender.state.message,
         "advice": sender.state.advice,
         "trouble": vault.upkeep.trouble,
-        "objection": vault.standing.objection(),
+        "objection": vault.standing.objection,
         "late_segments": sum(vault.reader.late.values()),
         "refused_objects": dict(vault.reader.problems),
         "pending_operations": len(vault.pending),

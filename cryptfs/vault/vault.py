@@ -146,7 +146,7 @@ class Vault:
     @property
     def read_only(self) -> bool:
         """Whether nothing may be changed: asked for, or because of this device's role."""
-        return self.options.read_only or bool(self.standing.objection())
+        return self.options.read_only or bool(self.standing.objection)
 
     async def refresh_membership(self) -> None:
         """Take in statements that have appeared in the store. Raises StoreError."""
