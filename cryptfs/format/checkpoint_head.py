@@ -8,7 +8,7 @@ from cryptfs.crypto.keys import lp
 from cryptfs.crypto.seal import sealed_len
 from cryptfs.format.codec import Ext, Wire, check_ext, check_fmt
 from cryptfs.format.form import ascending, frontier, id16, id32, need, optional, text, uint
-from cryptfs.format.limits import CHECKPOINT_BLOCK_MAX, CHECKPOINT_BLOCK_ROWS, I64_MAX, STAMP_MAX
+from cryptfs.format.limits import CHECKPOINT_BLOCK_MAX, CHECKPOINT_BLOCK_ROWS, STAMP_MAX
 
 __all__ = [
     "STATE_TABLES",
@@ -142,7 +142,6 @@ def check_checkpoint_head(head: CheckpointHead, vault: bytes, stamp: int) -> int
 def _check_blocks(tables: tuple[TableRef, ...]) -> int:
     at = 0
     for table in tables:
-        uint(table.rows, I64_MAX, "number of rows")
         for block in table.blocks:
             need(1 <= block.rows <= CHECKPOINT_BLOCK_ROWS, "number of rows in a block is out of range")
             need(sealed_len(1) <= block.len <= sealed_len(1 + CHECKPOINT_BLOCK_MAX), "size of a block is out of range")

@@ -123,8 +123,6 @@ def make_join(*, vault: bytes, body: JoinBody, sign_seed: bytes, secret: bytes =
     check_join(body, sign_pub)
     plain = encode(body)
     length = sealed_len(len(plain)) if secret else len(plain)
-    if length > JOIN_MAX:
-        raise Invalid("a join request is too long")
     fixed = sign_pub + (invite_id(vault, secret) if secret else NO_INVITE)
     header = pack_header(ObjectClass.JOIN, vault, b"", length, fixed)
     payload = seal(join_key(vault, secret), join_ctx(header), plain) if secret else plain

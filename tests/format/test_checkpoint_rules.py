@@ -70,6 +70,7 @@ BAD = [
     {"rules": 65536},
     {"mheads": ()},
     {"mheads": (V, V)},
+    {"heads": (CheckpointLog(LOG[1:], 0, V, 1),)},
     {"heads": (CheckpointLog(LOG, -1, V, 1),)},
     {"heads": (CheckpointLog(LOG, 0, b"", 1),)},
     {"heads": (CheckpointLog(LOG, 0, V, STAMP_MAX + 1),)},
@@ -101,6 +102,14 @@ def test_bad_head_is_refused(changed: dict[str, object]) -> None:
     assert blocks + RAW.blocks_at == len(CHECKPOINT)
     with pytest.raises(Invalid):
         check_checkpoint_head(replace_struct(HEAD, **changed), V, 9)
+
+
+def test_hashes_of_tables_cannot_be_shifted_against_each_other() -> None:
+    """31 and 33 bytes give the same root as 32 and 32."""
+    both = HEAD.tables[0].thash + HEAD.tables[1].thash
+    first, second = (replace_struct(HEAD.tables[i], thash=part) for i, part in enumerate((both[:31], both[31:])))
+    with pytest.raises(Invalid, match="hash of a table"):
+        check_checkpoint_head(replace_struct(HEAD, tables=(first, second, *HEAD.tables[2:])), V, 9)
 
 
 def test_too_many_rows_in_a_block_are_refused() -> None:

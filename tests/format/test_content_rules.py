@@ -21,7 +21,8 @@ from format_samples import (
     stream,
 )
 
-from cryptfs.crypto.seal import sealed_len
+from cryptfs.crypto.keys import manifest_ctx
+from cryptfs.crypto.seal import seal, sealed_len
 from cryptfs.errors import AuthError, Invalid, NeedsUpdate
 from cryptfs.format.codec import FMT, encode
 from cryptfs.format.content import Content, FileKeyBox, Hole, Inline, Loc, Page, Paged, Patch, Run
@@ -95,7 +96,7 @@ BAD = {
     "offset beyond 64 bits": content(C, run(1, loc=Loc(1, PACK_ID, 2**63 - 10))),
     "no such place": content(C, run(1, loc=Loc(3, PACK_ID, 0))),
     "pack without id": content(C, run(1, loc=Loc(1, b"", 0))),
-    "own segment with id": content(C, run(1, loc=Loc(0, PACK_ID, 0))),
+    "own segment with id": content(100, run(1, loc=Loc(0, PACK_ID, 0))),
     "outside body2": content(100, run(1, loc=Loc(0, b"", 1))),
     "empty and paged": replace_struct(PAGED, size=0, keys=(), body=Paged(ROOT_REF, ())),
     "root too short": replace_struct(PAGED, keys=(), body=Paged(replace_struct(ROOT_REF, len=72), ())),
@@ -107,6 +108,8 @@ BAD = {
     "patch beyond the end": replace_struct(PAGED, keys=(), body=Paged(ROOT_REF, (Patch(4999, Hole(2)),))),
     "patch behind the end": replace_struct(PAGED, keys=(), body=Paged(ROOT_REF, (Patch(5000, Hole(1)),))),
     "negative patch": replace_struct(PAGED, keys=(), body=Paged(ROOT_REF, (Patch(-1, Hole(1)),))),
+    "patch under an impossible key": replace_struct(PAGED, keys=(), body=Paged(ROOT_REF, (Patch(0, run(1, 2**32)),))),
+    "patch under a negative key": replace_struct(PAGED, keys=(), body=Paged(ROOT_REF, (Patch(0, run(1, -1)),))),
     "key that no patch needs": replace_struct(PAGED, body=Paged(ROOT_REF, ())),
     "longer than 4096 bytes": content(130 * C, run(130)),
 }
@@ -233,6 +236,21 @@ def test_bad_pages_are_refused(page: Page, number: int) -> None:
     check_page(Page(FMT, (Hole(904),)), PAGED, 1)
     with pytest.raises(Invalid):
         check_page(page, PAGED, number)
+
+
+def test_manifests_are_judged_when_made_and_when_opened() -> None:
+    short, gap = replace_struct(ROOT, pages=()), Page(FMT, (Hole(1),))
+    with pytest.raises(Invalid):
+        seal_root(META_KEY, V, ONE, PAGED, short)
+    with pytest.raises(Invalid):
+        seal_page(META_KEY, V, ONE, PAGED, gap, number=0)
+    root, page = (
+        seal(META_KEY, manifest_ctx(V, ONE, FID, level, 0), encode(value)) for level, value in ((1, short), (0, gap))
+    )
+    with pytest.raises(Invalid):
+        open_root(META_KEY, V, ONE, PAGED, root)
+    with pytest.raises(Invalid):
+        open_page(META_KEY, V, ONE, PAGED, page, number=0)
 
 
 def test_manifest_of_a_later_version_asks_for_an_update() -> None:

@@ -38,8 +38,10 @@ def test_revocation_lists() -> None:
     for size in (0, limits.CRL_MAX + 1):
         with pytest.raises(Invalid):
             crl.build_crl(V, bytes(size))
-    with pytest.raises(Damaged):
-        crl.parse_crl(largest + b"\0", V)
+    size = limits.CRL_MAX + 1
+    for odd in (largest + b"\0", pack_header(ObjectClass.CRL, V, b"", size, b"") + bytes(size)):
+        with pytest.raises(Damaged):
+            crl.parse_crl(odd, V)
     with pytest.raises(Damaged):
         crl.parse_crl(pack_header(ObjectClass.CRL, V, b"", 0, b""), V)
 
@@ -93,3 +95,9 @@ def test_checkpoint_head() -> None:
     logs = tuple(checkpoint.CheckpointLog(i.to_bytes(16, "big"), 0, bytes(32), 1) for i in range(65537))
     with pytest.raises(Invalid, match="too many logs"):
         make_checkpoint(state=replace(STATE, heads=logs))
+
+
+def test_checkpoint_whose_head_would_be_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_HEAD_MAX", 100)  # the real one takes a million blocks
+    with pytest.raises(Invalid, match="too large"):
+        make_checkpoint()

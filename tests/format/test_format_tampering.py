@@ -25,9 +25,10 @@ from format_samples import (
 )
 
 from cryptfs.crypto.keys import KeyLabel, SignLabel, sign, sign_public
-from cryptfs.errors import AuthError, Damaged, HostileStore, NeedsUpdate
+from cryptfs.errors import AuthError, Damaged, HostileStore, Invalid, NeedsUpdate
 from cryptfs.format import segment
 from cryptfs.format.crl import parse_crl
+from cryptfs.format.header import ObjectClass, pack_header, parse_header
 
 REFUSED = (HostileStore, NeedsUpdate)
 
@@ -171,6 +172,16 @@ def test_header_out_of_range_is_refused_for_each_class() -> None:
         for at, value in ((9, 17), (9, 255), (10, 1), (11, 1)):
             with pytest.raises(Damaged):
                 sample.read(sample.data[:at] + bytes([value]) + sample.data[at + 1 :])
+
+
+@pytest.mark.parametrize("ks", [TWO[16:] + TWO[:16], TWO[:16] * 2], ids=["not sorted", "one epoch twice"])
+def test_key_set_that_is_none(ks: bytes) -> None:
+    with pytest.raises(Invalid):
+        pack_header(ObjectClass.PACK, V, ks, 0, b"")
+    good = pack_header(ObjectClass.PACK, V, TWO, 0, b"")
+    assert parse_header(ObjectClass.PACK, good, V).ks == TWO
+    with pytest.raises(Damaged):
+        parse_header(ObjectClass.PACK, good[:48] + ks, V)
 
 
 def test_unknown_suite_asks_for_an_update() -> None:

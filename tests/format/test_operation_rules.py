@@ -42,6 +42,7 @@ RELOCATE = Relocate(1, PACK_ID, 1, stream("new", 32), (Range(64, 100, 10), Range
 ALL: list[Op] = [
     FILE,
     SYMLINK,
+    replace_struct(FILE, kind=3, content=None),
     Put(INO, VER, PACKED, 0),
     Link(INO, DIR, b"name"),
     Unlink(INO, VER, VER),

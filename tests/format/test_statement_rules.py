@@ -362,7 +362,7 @@ def test_mistyped_token_is_noticed() -> None:
             if changed != line:
                 with pytest.raises(Invalid):
                     join.decode_token(changed)
-    for odd in ("", "cfs1-", "cfs2-" + line[5:], line + "=", line + "A", line + "AAAA", "x" * 5000):
+    for odd in ("", "cfs1-", line[5:], "cfs2-" + line[5:], line + "=", line + "A", line + "AAAA", "x" * 5000):
         with pytest.raises(Invalid):
             join.decode_token(odd)
 
