@@ -4,18 +4,20 @@ An append-only file of sealed frames. One `commit` writes one frame and makes it
 many programs wait for it. Small chunk records ride in the frame itself, so an `fsync` of a few kilobytes costs one
 flush of the disk, not one for the pack file and one for the journal.
 
-    file  = "CFSJRNL1" ‖ u64 generation ‖ frame*          name: journal-<generation, 16 digits>
-    frame = u32 len ‖ SEAL(K_journal, ctx(V, generation, number), entries)        len > 0; zeros follow
+    file  = "CFSJRNL2" ‖ u64 generation ‖ frame*          name: journal-<generation, 16 digits>
+    frame = "CFSF" ‖ u32 len ‖ u64 number ‖ SEAL(K_journal, ctx(V, generation, number), entries)        zeros follow
 
 The frame number in the context fixes order and place: a frame cannot be moved, doubled, or taken from an older file. A
 torn last frame does not open and is cut off; it was never acknowledged. A frame that does not open although a later one
-does is damage: it is skipped and reported.
+does is damage: it is skipped and reported, and the file is kept under another name. Each frame begins with a mark, so
+that not even a damaged length hides those that follow.
 
 Compaction writes what is still needed into the next generation, makes it durable, and only then deletes the old file.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,7 +27,7 @@ import trio
 
 from cryptfs.crypto.keys import PurposeKey, local_ctx
 from cryptfs.crypto.seal import open_sealed, seal
-from cryptfs.errors import AuthError, LocalDisk
+from cryptfs.errors import HostileStore, LocalDisk
 from cryptfs.faults import Faults
 from cryptfs.format.operation import Op
 from cryptfs.vault.disk import local_disk, sync_directory
@@ -35,10 +37,10 @@ __all__ = [
     "SegmentConfirmed", "Submitted",
 ]  # fmt: skip
 
-_MAGIC: Final = b"CFSJRNL1"
+_MAGIC: Final = b"CFSJRNL2"
 _HEADER_LEN: Final = 16
-_FRAME_MAX: Final = 64 << 20
-"""Bytes; a longer length field is damage."""
+_FRAME_HEAD: Final = struct.Struct(">4sIQ")
+_MARK: Final = b"CFSF"
 _GROW: Final = 1 << 20
 """Bytes by which the file is extended ahead of the frames, so that most flushes change no file size."""
 
@@ -133,7 +135,10 @@ _decoder: Final = msgspec.msgpack.Decoder(tuple[Entry, ...])
 
 @dataclass(slots=True)
 class Recovered:
-    """What a journal file said: entries in order, and how many frames in the middle were unreadable."""
+    """What a journal file said: entries in order, and how many frames before the last good one were unreadable.
+
+    The first entry is a Base unless there is damage.
+    """
 
     generation: int
     entries: list[Entry] = field(default_factory=list)
@@ -162,6 +167,7 @@ class Journal:
         self._durable = 0
         self._lock = trio.Lock()
         self._poisoned = False
+        self._evidence: set[int] = set()  # generations that are damaged: kept under another name
         self._limiter = trio.CapacityLimiter(1)
         self.before_write: Callable[[bool], Callable[[], list[Record]]] = lambda _: list
         """Called on the trio thread when a frame is gathered; True: for a new generation, which keeps no old records.
@@ -173,43 +179,52 @@ class Journal:
     # ---- starting -------------------------------------------------------------------------------------------------
 
     def recover(self) -> Recovered | None:
-        """Read the newest complete generation; None if there is no journal. Raises LocalDisk."""
+        """Read the newest generation that says anything; None if there is no journal. Raises LocalDisk."""
         with local_disk("reading the journal"):
             generations = sorted(_generations(self._directory), reverse=True)
+            self._generation = max(generations, default=0)
             for generation in generations:
                 found = self._read(generation)
                 if found is not None:
-                    self._generation = generation
                     return found
-            if generations:
-                self._generation = generations[0]
-        return None
+        self._evidence.update(generations)
+        return Recovered(generations[0], damaged_frames=1) if generations else None
 
     def start(self, entries: list[Entry]) -> None:
         """Begin a new generation with `entries` (a Base first) and delete older files. Blocking; raises LocalDisk."""
         self._write_generation(entries, list)
 
     def _read(self, generation: int) -> Recovered | None:
+        """What the file says; None if no frame opens: the machine stopped before the first was durable."""
         data = self._path(generation).read_bytes()
-        if len(data) < _HEADER_LEN or data[:8] != _MAGIC or int.from_bytes(data[8:16], "big") != generation:
-            return None
         found = Recovered(generation)
-        skipped = 0
-        for number, sealed in enumerate(_frames(data)):
-            try:
-                plain = open_sealed(self._key, _ctx(self._vault, generation, number), sealed)
-                entries = _decoder.decode(plain)
-            except (AuthError, msgspec.MsgspecError):
-                skipped += 1
+        expected = 0
+        at = data.find(_MARK)
+        while at >= 0:
+            frame = self._open_frame(data, at, generation)
+            if frame is None or frame[0] < expected:
+                at = data.find(_MARK, at + 1)
                 continue
+            number, entries, end = frame
             found.entries.extend(entries)
-            found.damaged_frames += (
-                skipped  # a good frame follows: what was skipped before it is damage, not a torn tail
-            )
-            skipped = 0
-        if not found.entries or not isinstance(found.entries[0], Base):
+            found.damaged_frames += number - expected  # a good frame follows: this is damage, not a torn tail
+            expected = number + 1
+            at = data.find(_MARK, end)
+        if found.damaged_frames:
+            self._evidence.add(generation)
+        return found if expected else None
+
+    def _open_frame(self, data: bytes, at: int, generation: int) -> tuple[int, tuple[Entry, ...], int] | None:
+        """Number, entries and end of the frame at `at`; None if there is none that is whole."""
+        start = at + _FRAME_HEAD.size
+        if start > len(data):
             return None
-        return found
+        _, length, number = _FRAME_HEAD.unpack_from(data, at)
+        try:
+            plain = open_sealed(self._key, _ctx(self._vault, generation, number), data[start : start + length])
+            return number, _decoder.decode(plain), start + length
+        except (HostileStore, msgspec.MsgspecError):
+            return None
 
     # ---- working --------------------------------------------------------------------------------------------------
 
@@ -274,19 +289,17 @@ class Journal:
 
     # ---- in the worker thread -------------------------------------------------------------------------------------
 
-    def _write_frame(self, entries: Iterable[Entry], prepare: Callable[[], list[Record]]) -> None:
+    def _write_frame(self, entries: list[Entry], prepare: Callable[[], list[Record]]) -> None:
         with local_disk("writing the journal"):
-            riding = prepare()
-            frame = self._seal_frame([*riding, *entries], self._generation, self._frame)
+            entries[:0] = prepare()  # they count as journaled from now on, so a frame that fails keeps them too
+            frame = self._seal_frame(entries, self._generation, self._frame)
             self._faults.step("journal.write")
             if self._end + len(frame) > self._allocated:
                 _extend(self._fd, self._end, self._end + len(frame) + _GROW)
                 self._allocated = self._end + len(frame) + _GROW
-            written = os.pwrite(self._fd, frame, self._end)
-            if written != len(frame):
-                raise LocalDisk("the journal took only part of a frame")
-            self._faults.step("journal.fsync")
+            _write(self._fd, frame, self._end)
             try:
+                self._faults.step("journal.fsync")
                 os.fdatasync(self._fd)
             except OSError:
                 self._poisoned = True  # the kernel may have dropped the pages and call the next flush a success
@@ -305,7 +318,7 @@ class Journal:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 head = _MAGIC + generation.to_bytes(8, "big") + frame
-                os.pwrite(fd, head, 0)
+                _write(fd, head, 0)
                 allocated = len(head) + _GROW
                 _extend(fd, len(head), allocated)
                 os.fsync(fd)
@@ -319,13 +332,15 @@ class Journal:
             self._fd, self._end, self._allocated = fd, len(head), allocated
             self._generation, self._frame = generation, 1
             for old in _generations(self._directory):
-                if old != generation:
+                if old in self._evidence:
+                    self._path(old).rename(self._directory / f"damaged-{self._path(old).name}")
+                elif old != generation:
                     self._path(old).unlink(missing_ok=True)
             self._faults.step("journal.generation.done")
 
     def _seal_frame(self, entries: list[Entry], generation: int, number: int) -> bytes:
         sealed = seal(self._key, _ctx(self._vault, generation, number), _encoder.encode(entries))
-        return len(sealed).to_bytes(4, "big") + sealed
+        return _FRAME_HEAD.pack(_MARK, len(sealed), number) + sealed
 
     def _path(self, generation: int) -> Path:
         return self._directory / f"journal-{generation:016d}"
@@ -338,14 +353,9 @@ def _generations(directory: Path) -> Iterator[int]:
             yield int(number)
 
 
-def _frames(data: bytes) -> Iterator[bytes]:
-    at = _HEADER_LEN
-    while at + 4 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        if not 0 < length <= _FRAME_MAX or at + 4 + length > len(data):
-            return
-        yield data[at + 4 : at + 4 + length]
-        at += 4 + length
+def _write(fd: int, data: bytes, at: int) -> None:
+    if os.pwrite(fd, data, at) != len(data):
+        raise LocalDisk("the journal took only part of a frame")
 
 
 def _extend(fd: int, start: int, end: int) -> None:
