@@ -4,7 +4,7 @@ It always runs in the foreground and says when it is ready as to systemd (sd_not
 `--foreground` starts it as a child with a NOTIFY_SOCKET of its own and returns at READY=1 (`cli/background.py`): a fork
 after pyfuse3 or trio began would duplicate threads and epoll descriptors.
 
-How it ends: unmounted by anybody: pyfuse3.main returns. SIGTERM, SIGINT, SIGHUP: handlers under way get 3 s. Connection
+How it ends. Unmounted by anybody: pyfuse3.main returns. SIGTERM, SIGINT, SIGHUP: handlers get 1.5 s more. Connection
 aborted: as a crash, but the dead mount is cleared. In each case buffers are handed over and the vault commits.
 """
 
@@ -41,9 +41,9 @@ from cryptfs.vault.vault import Vault, VaultOptions
 
 __all__ = ["MountLost", "MountProcess", "serve"]
 
-_HANDLERS_SECONDS: Final = 3.0
+_HANDLERS_SECONDS: Final = 1.5
 """For requests under way when a signal ends the mount."""
-_HAND_OVER_SECONDS: Final = 5.0
+_HAND_OVER_SECONDS: Final = 2.0
 _SWITCH_INTERVAL: Final = 0.0005
 """Seconds a busy worker thread may keep the interpreter while a request waits; Python's own is ten times as much."""
 

@@ -1,5 +1,6 @@
 """POSIX on a vault, without pyfuse3: everything a mount answers, callable in process."""
 
+import time
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -19,6 +20,8 @@ __all__ = ["FileSystem", "Rules", "Space"]
 
 BLOCK: Final = 4096
 _INODES_FREE: Final = 1 << 32
+_COUNT_EVERY: Final = 10.0
+"""Seconds a count of all nodes is good for: counting walks over the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class FileSystem:
 
     def __init__(self, vault: Vault, rules: Rules, local: LocalXattrStore | None = None) -> None:
         self.vault = vault
+        self._nodes = 0
+        self._nodes_counted_at: float | None = None
         attributes = LocalXattrs(local)
         self.inodes = Inodes(vault, attributes, owner=rules.owner, atime=rules.atime, nodiratime=rules.nodiratime)
         self.names = Names(self.inodes)
@@ -76,5 +81,8 @@ class FileSystem:
     def statfs(self) -> Space:
         """Room left: what store and local disk both take."""
         space = self.vault.space()
-        nodes = self.vault.replica.count_nodes()
+        now = time.monotonic()
+        if self._nodes_counted_at is None or now - self._nodes_counted_at > _COUNT_EVERY:
+            self._nodes, self._nodes_counted_at = self.vault.replica.count_nodes(), now
+        nodes = self._nodes
         return Space(BLOCK, space.total // BLOCK, space.free // BLOCK, nodes + _INODES_FREE, _INODES_FREE, NAME_MAX)

@@ -187,7 +187,10 @@ class Adapter(pyfuse3.Operations):
         return self._nothing if found is None else entry_attributes(found)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        self._inodes.forget(inode_list)
+        try:
+            self._inodes.forget(inode_list)
+        except CryptfsError as err:
+            _trouble(err)  # nobody waits for an answer to this one
 
     @answer
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:

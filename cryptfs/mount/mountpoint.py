@@ -121,7 +121,10 @@ def unmount(point: Path, *, lazy: bool = False) -> None:
         command = ["umount", "-l" if lazy else "--", str(point)]
     else:
         raise ConfigError("There is no program fusermount3.", "Install the package fuse3.")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_UNMOUNT_SECONDS, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_UNMOUNT_SECONDS, check=False)
+    except subprocess.TimeoutExpired as err:
+        raise InUse(f"{point} does not let itself be unmounted.", f"Try `fusermount3 -uz {point}`.") from err
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise InUse(
