@@ -41,6 +41,11 @@ class Stage:
     def point(self) -> Path:
         return self.vault.point
 
+    @property
+    def last(self) -> Mount:
+        """The mount started last."""
+        return self._mounts[-1]
+
     def mount(self, *options: str, must: bool = True, **faults: object) -> Mount:
         """Mount; with `at=`, `act=`, `sticky=`, `trace=` the daemon is the one with faults."""
         environ = {f"FAULT_{key.upper()}": str(value) for key, value in faults.items()}

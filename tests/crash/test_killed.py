@@ -17,7 +17,7 @@ import pytest
 from acknowledged import Play
 from mounting import NAME, Mount, watchdog
 
-SEED = 5
+SEED = int(os.environ.get("CRYPTFS_TEST_SEED", "5"))
 CALLS = 70
 SYNC_AT = (30, 55)
 EVERY = bool(os.environ.get("CRYPTFS_TEST_EVERY_STEP"))
@@ -95,6 +95,8 @@ def keep(theatre: Theatre, name: str) -> None:
 
 def chosen(trace: list[str]) -> list[int]:
     """Which steps to die at: all, or for each name the first, the last and one between."""
+    if "CRYPTFS_TEST_STEPS" in os.environ:  # 78,78,79: to look for the reason of a failure
+        return [int(number) for number in os.environ["CRYPTFS_TEST_STEPS"].split(",")]
     if EVERY:
         return list(range(1, len(trace) + 1))
     picks: set[int] = set()
@@ -133,7 +135,8 @@ def test_kill_at_every_step(theatre: Theatre) -> None:
                 theatre.judge(play)
         except (AssertionError, OSError) as err:
             where = mount.said().split("dies at step")[-1].strip()
-            raise AssertionError(f"seed {SEED}, killed at step {number} ({where[:80]}): {err}") from err
+            said = theatre.stage.last.said()[-3000:]
+            raise AssertionError(f"seed {SEED}, killed at step {number} ({where[:80]}): {err}\n{said}") from err
     assert reached > len(set(trace)) // 2, "most steps were not reached again: the workload is not the same twice"
 
 
