@@ -13,13 +13,27 @@ __all__ = ["cryptfs_admin", "run"]
 
 _COMMANDS: Final = {
     "members": ("members", "List who is in, with which role and devices."),
-    "verify": ("members", "Check every membership statement and every signature in the store."),
+    "invite": ("inviting", "Make an invitation for one device."),
+    "requests": ("inviting", "List who asks to be let in."),
+    "approve": ("inviting", "Let in a device that asks."),
+    "deny": ("inviting", "Turn a request down."),
+    "add": ("inviting", "Let in the holder of a certificate."),
+    "remove": ("removing", "Put a member or a device out."),
+    "role": ("removing", "Change what a member or device may do."),
+    "rotate": ("removing", "Change the key."),
+    "reconcile": ("removing", "Hand the key to those who lack it."),
+    "verify": ("verifying", "Check every statement and signature, and show the words to compare."),
+    "audit": ("auditing", "List who did what, in order, and what is odd about it."),
+    "policy": ("policy", "Show or change the settings of a vault."),
+    "recover": ("recovering", "Become an owner, with the recovery words."),
+    "recovery": ("recovering", "Split or check the recovery words."),
 }
 
 cryptfs_admin = LazyGroup(
     _COMMANDS,
     name="cryptfs-admin",
     help="Who is in the group of a vault.",
+    epilog="A group in ten minutes: docs/membership.md.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 cryptfs_admin = click.version_option(VERSION, prog_name="cryptfs-admin", message="%(prog)s %(version)s")(cryptfs_admin)

@@ -4,18 +4,20 @@ What `cryptfs-admin` shows and verifies. Only the keys of this device are needed
 place in it is its own.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.errors import ConfigError, HostileStore, NeedsUpdate, NotFound
-from cryptfs.format.names import RollupName, SegmentName, parse_name
+from cryptfs.format.names import GENESIS, RollupName, SegmentName, parse_name
 from cryptfs.format.rollup import parse_rollup
 from cryptfs.format.segment import RawSegment, parse_segment, verify_segment
 from cryptfs.format.statement import genesis_vault
 from cryptfs.group.membership import Membership, open_membership
 from cryptfs.store import Call, Store
+from cryptfs.vault.folder import MEMBERSHIP_OBJECT_MAX
 
 __all__ = ["LogEvidence", "examine_logs", "read_membership"]
 
@@ -26,7 +28,7 @@ _LIST_SECONDS: Final = 600.0
 def read_membership(store: Store, keys: DeviceKeys) -> Membership:
     """Everything in `m/` and `w/`, resolved. Raises ConfigError if the folder holds another vault, or none."""
     try:
-        genesis = store.get("genesis", Call.within(_CALL_SECONDS))
+        genesis = store.get(GENESIS, Call.within(_CALL_SECONDS), 0, MEMBERSHIP_OBJECT_MAX)
     except NotFound as err:
         raise ConfigError("There is no vault in this folder.", "Check the line `store` in NAME.toml.") from err
     if genesis_vault(genesis) != keys.vault:
@@ -34,10 +36,11 @@ def read_membership(store: Store, keys: DeviceKeys) -> Membership:
             "The folder holds another vault than the one this device has keys for.",
             "Check the line `store` in NAME.toml.",
         )
-    objects = [("genesis", genesis)]
+    objects = [(GENESIS, genesis)]
     for prefix in ("m/", "w/"):
-        keys_found = [stat.key for stat in store.list(prefix, Call.within(_LIST_SECONDS))]
-        objects += [(key, store.get(key, Call.within(_CALL_SECONDS))) for key in keys_found]
+        for stat in list(store.list(prefix, Call.within(_LIST_SECONDS))):
+            with contextlib.suppress(NotFound):
+                objects.append((stat.key, store.get(stat.key, Call.within(_CALL_SECONDS), 0, MEMBERSHIP_OBJECT_MAX)))
     return open_membership(objects, keys.vault, keys)
 
 

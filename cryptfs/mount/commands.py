@@ -13,6 +13,7 @@ from cryptfs.mount.control import Answer, Command, Say
 from cryptfs.mount.filesystem import FileSystem
 from cryptfs.mount.inodes import ROOT
 from cryptfs.mount.mountpoint import unmount
+from cryptfs.vault.acts import perform
 
 __all__ = ["Commands"]
 
@@ -36,6 +37,7 @@ class Commands:
         self._pid = pid
         self._requests = requests
         self._began = time.monotonic()
+        self._acting = trio.Lock()
 
     def table(self) -> dict[str, Command]:
         """By name."""
@@ -45,6 +47,7 @@ class Commands:
             "sync": self._sync,
             "info": self._info,
             "umount": self._umount,
+            "admin": self._admin,
         }
 
     async def _ping(self, _: Answer, __: Say) -> Answer:
@@ -79,6 +82,14 @@ class Commands:
         if not isinstance(path, str):
             raise UsageError("`info` needs a path.")
         return await self._vault.info(self._walk(path.encode(errors="surrogateescape")))
+
+    async def _admin(self, request: Answer, _: Say) -> Answer:
+        """One act at a time: two decided on one view would both change the key."""
+        arguments = request.get("arguments", {})
+        if not isinstance(arguments, dict):
+            raise UsageError("`admin` needs an object of arguments.")
+        async with self._acting:
+            return await perform(self._vault, str(request.get("act")), arguments)
 
     async def _umount(self, request: Answer, _: Say) -> Answer:
         """Hand over and unmount; the kernel may still ask us things while it does, hence the thread."""

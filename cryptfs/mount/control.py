@@ -6,6 +6,7 @@
 | `status`                      | what `Vault.status` says, `mountpoint`, `pid`, `uptime_seconds`, `requests` by kind |
 | `sync`                        | lines `{"progress": {"pending_bytes": n}}`, then the answer when all is in the store |
 | `info` with `path`            | the objects that hold a file                                                      |
+| `admin` with `act`, `arguments` | what that act of `vault/acts.py` answers                                       |
 | `umount`, perhaps with `lazy` | `pending_bytes` still to be sent; the process ends afterwards                     |
 
 A refusal is `{"ok": false, "error": ..., "advice": ..., "exit_code": n}`.

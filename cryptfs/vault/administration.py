@@ -29,8 +29,8 @@ from cryptfs.vault.vault import Vault
 
 __all__ = [
     "Pending", "Request", "Welcome",
-    "add_by_certificate", "added_by", "approve", "change_role", "deny", "find_request", "make_invitation", "pending_requests",
-    "point_here", "publish", "reconcile", "remove", "rotate", "set_policy",
+    "add_by_certificate", "added_by", "approve", "change_role", "deny", "desk_of", "ends_of", "find_request",
+    "make_invitation", "pending_requests", "point_here", "publish", "reconcile", "remove", "rotate", "set_policy",
 ]  # fmt: skip
 
 _PUBLISH_SECONDS: Final = 60.0
@@ -54,7 +54,7 @@ async def _decide(vault: Vault, decide: Callable[[Desk], Iterable[Decision]]) ->
     if vault.options.read_only:
         raise NotAllowed("The vault is open for reading only.", "Mount it without `ro`, or unmount it.")
     await vault.exchange.pull()
-    decisions = list(decide(_desk(vault)))
+    decisions = list(decide(desk_of(vault)))
     await publish(vault.sender, (one for decision in decisions for one in decision.objects))
     await vault.refresh_membership()
     if decisions:
@@ -62,7 +62,8 @@ async def _decide(vault: Vault, decide: Callable[[Desk], Iterable[Decision]]) ->
     return decisions
 
 
-def _desk(vault: Vault) -> Desk:
+def desk_of(vault: Vault) -> Desk:
+    """Where this device decides, on what is known here now. Raises NotAllowed for who is not in."""
     policy, now_ms = vault.membership.resolved.policy, vault.wall_ms()
     judge = judge_under(policy, dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC))
     return Desk(vault.membership, judge, now_ms, vault.standing.logs.carried())
@@ -78,7 +79,7 @@ async def _anchor(vault: Vault) -> Anchor:
     return Anchor(head.log, head.seq, head.digest)
 
 
-def _ends(vault: Vault) -> dict[bytes, Cut]:
+def ends_of(vault: Vault) -> dict[bytes, Cut]:
     """Where every log stands here and now."""
     logs = vault.standing.logs
     return {one: Cut(one, logs.state(one).next_seq, logs.state(one).digest) for one in logs.ids()}
@@ -255,7 +256,7 @@ async def remove(vault: Vault, entries: Iterable[bytes], members: Iterable[bytes
     targets, whole = list(entries), list(members)
     if vault.membership.entry is not None and vault.membership.entry.id in targets:
         raise NotAllowed("A device cannot remove itself.", "Use `cryptfs leave`, or another administrator's device.")
-    (decision,) = await _decide(vault, lambda desk: [desk.remove(targets, whole, _ends(vault))])
+    (decision,) = await _decide(vault, lambda desk: [desk.remove(targets, whole, ends_of(vault))])
     return decision
 
 
@@ -270,7 +271,7 @@ async def change_role(vault: Vault, entries: Iterable[bytes], role: Tier) -> lis
             raise NotAllowed("A device cannot change its own role.", "Another administrator can.")
         decisions = await _decide(
             vault,
-            lambda desk, entry=entry: desk.change_role(entry, role, _ends(vault)),  # type: ignore[misc]
+            lambda desk, entry=entry: desk.change_role(entry, role, ends_of(vault)),  # type: ignore[misc]
         )
         changed.append(Welcome(_id_of(decisions[-1]), known.display, known.device.label, role))
     return changed

@@ -33,6 +33,7 @@ from cryptfs.vault.containers import Container, OpenPack, Ref
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.disk import local_disk
 from cryptfs.vault.home import VaultHome
+from cryptfs.vault.joining import Joining
 from cryptfs.vault.journal import (
     Base,
     Entry,
@@ -181,6 +182,7 @@ class _Opening:
     async def open(self) -> Vault:
         home, keys = self._home, self._keys
         membership = await load_membership(self._sender, home.cache_dir / "members", keys)
+        await Joining(home, keys).check(self._sender, membership)
         journal = self._journal = Journal(
             home.data_dir, local_key(keys.local_secret, "journal"), membership.vault, self._faults
         )

@@ -1,0 +1,131 @@
+"""`cryptfs-admin remove`, `role`, `rotate`, `reconcile`: putting somebody out, and changing the key."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cryptfs.cli.acting import act
+from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
+from cryptfs.cli.asking import agree, yes_option
+from cryptfs.cli.inviting import ROLE
+from cryptfs.cli.output import document, line, note, safe
+from cryptfs.errors import NotAllowed
+from cryptfs.vault.home import VaultHome
+
+__all__ = ["reconcile", "remove", "role", "rotate"]
+
+
+@click.command(short_help="Put a member or a device out.")
+@vault_argument()
+@click.argument("who", metavar="MEMBER|DEVICE")
+@yes_option()
+@json_option()
+@passphrase_option()
+def remove(*, name: str, who: str, yes: bool, as_json: bool, passphrase_file: Path | None) -> None:
+    """Put a member, or one device (NAME/DEVICE, or an id), out of the vault NAME, and change the key.
+
+    What is written from now on cannot be read by who was put out. What they could read before they may have kept.
+    """
+    home = VaultHome.of(name)
+    chosen = act(home, passphrase_file, "who", who=who)
+    if chosen["last_owner"]:
+        raise NotAllowed(
+            f"{chosen['member']} is the last owner: nobody could let an administrator in any more.",
+            "Make somebody else an owner first, or use the recovery words: `cryptfs-admin recover`.",
+        )
+    agree(_removal(chosen), f"Remove {chosen['member']}?", yes=yes)
+    members = [chosen["member_id"]] if chosen["whole"] else []
+    answer = act(home, passphrase_file, "remove", entries=chosen["entries"], members=members)
+    _tell(answer)
+    if as_json:
+        document({"removed": chosen["entries"], "statement": answer["statement"]})
+    else:
+        devices = ", ".join(chosen["devices"])
+        line(safe(f"{chosen['member']} ({devices}) is out, and the key is changed."))
+        note("Withdraw the permission at the provider, too: until then the files there can be deleted.")
+
+
+def _removal(chosen: dict[str, Any]) -> list[str]:
+    devices = ", ".join(f"{device} ({role})" for device, role in zip(chosen["devices"], chosen["roles"], strict=True))
+    what = "all devices" if chosen["whole"] else "one of several devices"
+    said = [
+        f"This removes {what} of {chosen['member']}: {devices}.",
+        "What they wrote stays. What is written from now on they cannot read; what they could read, they may keep.",
+        "Changes on their devices that are not in the folder yet will not be merged.",
+    ]
+    if chosen["added"]:
+        said.append(f"They let in {', '.join(chosen['added'])}, who stay: remove them, too, if you do not know them.")
+    return said
+
+
+@click.command(short_help="Change what a member or device may do.")
+@vault_argument()
+@click.argument("who", metavar="MEMBER|DEVICE")
+@click.argument("new_role", metavar="ROLE", type=ROLE)
+@yes_option()
+@json_option()
+@passphrase_option()
+def role(*, name: str, who: str, new_role: str, yes: bool, as_json: bool, passphrase_file: Path | None) -> None:
+    """Make a member or one device of the vault NAME a reader, writer, admin or owner.
+
+    Each device is removed and added again in one go, and the key is changed with it.
+    """
+    home = VaultHome.of(name)
+    chosen = act(home, passphrase_file, "who", who=who)
+    if chosen["last_owner"] and new_role != "owner":
+        raise NotAllowed(f"{chosen['member']} is the last owner.", "Make somebody else an owner first.")
+    told = [f"{chosen['member']} ({', '.join(chosen['devices'])}) will be {new_role}, is {', '.join(chosen['roles'])}."]
+    if new_role in {"admin", "owner"}:
+        told.append(
+            "It will be able to let people in and out" + (", administrators too." if new_role == "owner" else ".")
+        )
+    told.append("Mounts of these devices have to be mounted anew afterwards.")
+    agree(told, f"Make {chosen['member']} {new_role}?", yes=yes)
+    answer = act(home, passphrase_file, "role", entries=chosen["entries"], role=new_role)
+    if as_json:
+        document(answer["changed"])
+        return
+    for one in answer["changed"]:
+        line(safe(f"{one['name']} ({one['device']}) is now {one['role']}."))
+    if not answer["changed"]:
+        note("Nothing had to be changed.")
+
+
+@click.command(short_help="Change the key.")
+@vault_argument()
+@json_option()
+@passphrase_option()
+def rotate(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
+    """Change the key of the vault NAME: what is written from now on is sealed under a new one, for the same group."""
+    answer = act(VaultHome.of(name), passphrase_file, "rotate")
+    _tell(answer)
+    if as_json:
+        document({"statement": answer["statement"]})
+    else:
+        line("The key is changed.")
+
+
+@click.command(short_help="Hand the key to those who lack it.")
+@vault_argument()
+@json_option()
+@passphrase_option()
+def reconcile(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
+    """Finish what administrators began at the same time in the vault NAME.
+
+    Hands the key to members who lack it, and changes it where several are in force.
+    """
+    answer = act(VaultHome.of(name), passphrase_file, "reconcile")
+    if answer["done"]:
+        _tell(answer)
+    if as_json:
+        document({"done": answer["done"]})
+    else:
+        line("Done." if answer["done"] else "There was nothing to do.")
+
+
+def _tell(answer: dict[str, Any]) -> None:
+    for one in answer["without_key"]:
+        note(safe(f"Got no key: {one}"))
+    if not answer["may_seal"]:
+        note("Nothing is sent for the moment: run `cryptfs-admin reconcile`.")
