@@ -73,6 +73,10 @@ _TABLES: Final = (
 )
 
 
+_WAL_PAGES: Final = "wal_autocheckpoint=16384"
+"""64 MiB between two checkpoints: each flushes the disk twice while everything waits."""
+
+
 def open_sealed(path: str, key: bytes) -> Database:
     """Open or create the database at `path` under the 32-byte `key`, with all tables.
 
@@ -84,7 +88,8 @@ def open_sealed(path: str, key: bytes) -> Database:
         db.pragma("cipher", "chacha20")
         db.pragma("key", "raw:" + key.hex())
     # NORMAL: after a power cut the last commits may be missing, and are taken from the journal again.
-    for setting in ("journal_mode=WAL", "temp_store=MEMORY", f"cache_size=-{CACHE_KIB}", "synchronous=NORMAL"):
+    settings = ("journal_mode=WAL", "temp_store=MEMORY", f"cache_size=-{CACHE_KIB}", "synchronous=NORMAL", _WAL_PAGES)
+    for setting in settings:
         db.all("PRAGMA " + setting)  # one pragma an execute: a list stops at the first row
     version = db.pragma("user_version")  # a wrong key shows here
     if version == 0:

@@ -47,6 +47,8 @@ class Upkeep:
         self.trouble = ""
         """What went wrong last and still stands; for people."""
         self.disk_full = False
+        self.spool_full = False
+        """More waits for the store than this device was told to keep."""
         self.store_space: tuple[int, int] | None = None
         self._changed = trio.Event()
 
@@ -78,10 +80,7 @@ class Upkeep:
 
     async def _commit(self, *, housekeeping: bool) -> None:
         vault = self._vault
-        horizon = time.time_ns() - _HAND_OVER_AFTER
-        for content in list(vault.files.values()):
-            if content.dirty and content.dirty_since < horizon:
-                content.hand_over_now()
+        self._hand_over_old()
         if vault.journal.dirty:
             await vault.journal.commit()
         vault.replica.commit()
@@ -91,10 +90,20 @@ class Upkeep:
             if vault.journal.size > _JOURNAL_MAX and few:
                 await vault.journal.compact()
 
+    def _hand_over_old(self) -> None:
+        horizon = time.time_ns() - _HAND_OVER_AFTER
+        for content in list(self._vault.files.values()):
+            if content.dirty and content.dirty_since < horizon:
+                try:
+                    content.hand_over_now()
+                except CryptfsError as err:  # the others, and what is journaled already, must not wait for this one
+                    self.note(err)
+
     def _look_at_disk(self) -> None:
         status = os.statvfs(self._vault.home.data_dir)
         free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
         self.disk_full = free < max(_RESERVE_MIN, min(_RESERVE_MAX, total // 50))
+        self.spool_full = self._vault.pending_bytes() > self._vault.options.spool_bytes
 
     async def _seal_regularly(self) -> None:
         while True:
