@@ -29,8 +29,9 @@ from cryptfs.vault.vault import Vault
 
 __all__ = [
     "Pending", "Request", "Welcome",
-    "add_by_certificate", "added_by", "approve", "change_role", "deny", "desk_of", "ends_of", "find_request",
-    "make_invitation", "pending_requests", "point_here", "publish", "reconcile", "remove", "rotate", "set_policy",
+    "add_by_certificate", "added_by", "approve", "change_role", "check_administrator", "deny", "desk_of", "ends_of",
+    "find_request", "make_invitation", "pending_requests", "point_here", "publish", "reconcile", "remove", "rotate",
+    "set_policy",
 ]  # fmt: skip
 
 _PUBLISH_SECONDS: Final = 60.0
@@ -54,12 +55,23 @@ async def _decide(vault: Vault, decide: Callable[[Desk], Iterable[Decision]]) ->
     if vault.options.read_only:
         raise NotAllowed("The vault is open for reading only.", "Mount it without `ro`, or unmount it.")
     await vault.exchange.pull()
+    check_administrator(vault)
     decisions = list(decide(desk_of(vault)))
     await publish(vault.sender, (one for decision in decisions for one in decision.objects))
     await vault.refresh_membership()
     if decisions:
         await vault.introduce()
     return decisions
+
+
+def check_administrator(vault: Vault) -> None:
+    """Raise NotAllowed unless this device is an admin or owner."""
+    role = vault.membership.role
+    if role is None or role < Tier.ADMIN:
+        raise NotAllowed(
+            "Only admins and owners can do this." if role is not None else "This device is not in the group any more.",
+            f"`cryptfs-admin members {vault.name}` shows who can.",
+        )
 
 
 def desk_of(vault: Vault) -> Desk:
@@ -108,9 +120,9 @@ async def point_here(vault: Vault, role: Tier) -> Token:
 
 
 def _check_may_admit(vault: Vault, role: Tier) -> None:
-    mine = vault.membership.role
-    if mine is None or mine < Tier.ADMIN or (mine < Tier.OWNER and role > Tier.WRITER):
-        raise NotAllowed(f"This device may not let in {'an' if role >= Tier.ADMIN else 'a'} {role.name.lower()}.")
+    check_administrator(vault)
+    if role > Tier.WRITER and vault.membership.role is not Tier.OWNER:
+        raise NotAllowed(f"Only owners let in an {role.name.lower()}.", "Ask one, or choose another role.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,7 +229,9 @@ class _Opening:
         """Bring the replica to the end of this device's log, and of the others' as far as the store answers."""
         own, reader = vault.standing.log, vault.reader
         reader.own_ids = found.names if found is not None else {}
-        wanted = found.base.next_seq if found is not None else None
+        # After a change of role the device goes on under a new entry, and in its log.
+        same_log = found is not None and found.base.log == vault.standing.log_id
+        wanted = found.base.next_seq if found is not None and same_log else None
         try:
             await reader.read_all()
         except StoreError as err:
