@@ -44,8 +44,8 @@ class FileContent(StoredContent):
     """
 
     __slots__ = (
-        "_dirty", "_dirty_since", "_solo", "_unsubmitted", "_writes", "changed", "cut_since", "detached", "mtime_ns",
-        "opens", "pending", "version",
+        "_dirty", "_dirty_since", "_solo", "_unsubmitted", "_writes", "changed", "cut_since", "detached", "digest",
+        "mtime_ns", "opens", "pending", "version",
     )  # fmt: skip
 
     def __init__(self, host: Host, st: int, size: int, mtime_ns: int) -> None:
@@ -59,6 +59,8 @@ class FileContent(StoredContent):
         self.changed = False
         """Something was written, cut or extended since the last hand-over."""
         self.cut_since = -1
+        self.digest = b""
+        """Of the plaintext as last handed over, empty if unknown."""
         self._dirty: dict[int, bytearray] = {}
         self._dirty_since = 0
         self._writes = 0  # grows with every change; who waited compares it
@@ -81,17 +83,20 @@ class FileContent(StoredContent):
         if offset >= end:
             return b""
         self.ensure_loaded()
-        log2 = self.chunk_log2
-        first = offset >> log2
-        if (end - 1) >> log2 == first:
-            at = offset - (first << log2)
+        shape = self._shape
+        first = offset >> self.chunk_log2
+        if (end - 1) >> self.chunk_log2 == first:
             plain = self._plain_here(first)
             if plain is None:
                 plain = await self._plain(first)
+                if self._shape != shape:
+                    return await self.read(offset, length)
+            at = offset - (first << self.chunk_log2)
             return memoryview(plain)[at : at + end - offset]
-        return await self._read_across(offset, end)
+        return await self._read_across(offset, length)
 
-    async def _read_across(self, offset: int, end: int) -> memoryview:
+    async def _read_across(self, offset: int, length: int) -> bytes | memoryview:
+        shape, end = self._shape, min(offset + length, self.size)
         log2, chunk = self.chunk_log2, 1 << self.chunk_log2
         buffer = memoryview(bytearray(end - offset))
         for index in range(offset >> log2, ((end - 1) >> log2) + 1):
@@ -103,8 +108,16 @@ class FileContent(StoredContent):
             plain = self._plain_here(index)
             if plain is None:
                 plain = await self._plain(index)
-            piece[:] = memoryview(plain)[begin - start : stop - start]
-        return buffer
+                if self._shape != shape:
+                    return await self.read(offset, length)
+            old = memoryview(plain)[begin - start : stop - start]
+            piece[: len(old)] = old  # less than a piece if the file was cut while this waited
+        return buffer[: max(0, self.size - offset)]
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """What has to be the same after an await for offsets into chunks to mean the same."""
+        return self.version, self.chunk_log2
 
     def _open_into(self, index: int, out: memoryview) -> bool:
         try:
@@ -125,7 +138,7 @@ class FileContent(StoredContent):
         except PageMissing:
             return None
         if ref is None:
-            return bytes(self.plain_len(index))
+            return bytes(max(0, self.plain_len(index)))  # negative: cut off while the caller waited
         return self._host.records.opened(ref)
 
     async def _plain(self, index: int) -> bytes | bytearray:
@@ -163,8 +176,9 @@ class FileContent(StoredContent):
         if not data:
             return
         end = offset + len(data)
+        if end > FILE_SIZE_MAX:
+            raise FsError(errno.EFBIG)
         self._host.check_space()
-        await self.load_keys()
         await self._gather(offset, end)
         self._write_now(offset, memoryview(data), now_ns)
         if self._host_pressure():
@@ -172,21 +186,23 @@ class FileContent(StoredContent):
         self._host.relieve()
 
     async def _gather(self, offset: int, end: int) -> None:
-        """Have in memory what a write of offset..end changes only in part. Nothing awaits after the last check."""
+        """Have in memory what a write of offset..end changes only in part, and the file's keys.
+
+        Nothing awaits after the last check.
+        """
         while True:
+            await self.load_keys()
             if end > MAX_CHUNKS << self.chunk_log2:
                 await self._rechunk(end)
             index = self._needed(offset, end)
             if index < 0:
                 return
             plain = await self._plain(index)
-            if index not in self._dirty:
+            if index not in self._dirty and not self.is_hole(index):  # it may have been cut off meanwhile
                 self._make_dirty(index, plain)
 
     def _needed(self, offset: int, end: int) -> int:
         """A chunk of which something old survives and which is not in memory; -1 if there is none."""
-        if end > FILE_SIZE_MAX:
-            raise FsError(errno.EFBIG)
         log2 = self.chunk_log2
         candidates = {offset >> log2, max(offset, end - 1) >> log2}
         if end > self.size and self.size & ((1 << log2) - 1):
@@ -200,10 +216,12 @@ class FileContent(StoredContent):
         return -1
 
     def _write_now(self, offset: int, data: memoryview, now_ns: int) -> None:
+        """Chunk by chunk, so that a full disk may end it anywhere: what is there then is whole and is handed over."""
         end = offset + len(data)
         log2, chunk = self.chunk_log2, 1 << self.chunk_log2
-        if end > self.size:
-            self._grow(end)
+        self._touch(now_ns)
+        if offset > self.size:
+            self._grow(offset)
         at = offset
         while at < end:
             index = at >> log2
@@ -212,20 +230,21 @@ class FileContent(StoredContent):
             piece = data[at - offset : stop - offset]
             if stop - at == chunk:
                 self._seal(index, piece)
+                self.size = max(self.size, stop)
             else:
+                if stop > self.size:
+                    self._grow(stop)
                 buffer = self._dirty.get(index)
                 if buffer is None:
                     buffer = self._make_dirty(index, None)
                 buffer[at - start : stop - start] = piece
             at = stop
-        self._touch(now_ns)
 
     def _make_dirty(self, index: int, plain: bytes | bytearray | None) -> bytearray:
         """The chunk as a buffer of its present length; `plain` None: nothing old survives, or it is a hole."""
-        length = self.plain_len(index)
-        buffer = bytearray(length) if plain is None else bytearray(plain)
+        buffer = bytearray(self.plain_len(index) if plain is None else plain)
         self._dirty[index] = buffer
-        self._host.dirty_bytes += length
+        self._host.dirty_bytes += len(buffer)
         return buffer
 
     def _seal(self, index: int, plain: bytes | bytearray | memoryview) -> None:
@@ -283,17 +302,20 @@ class FileContent(StoredContent):
         """Cut or extend to `size` bytes; extending costs nothing however far. Raises as `write`."""
         if size > FILE_SIZE_MAX:
             raise FsError(errno.EFBIG)
-        await self.load_keys()
-        if size > self.size:
-            self._host.check_space()
-            await self._gather(self.size, size)
-            if size > self.size:
-                self._grow(size)
-        elif size < self.size:
-            if size & ((1 << self.chunk_log2) - 1):
+        grows = None
+        while grows is not (size > self.size):  # again if somebody moved the end meanwhile
+            grows = size > self.size
+            if grows:
+                self._host.check_space()
+                await self._gather(size, size)
+            elif size < self.size and size & ((1 << self.chunk_log2) - 1):
                 await self._gather(size, size + 1)
-            if size < self.size:
-                self._cut(size)
+            else:
+                await self.load_keys()
+        if grows:
+            self._grow(size)
+        elif size < self.size:
+            self._cut(size)
         self._touch(now_ns)
 
     def _grow(self, size: int) -> None:
@@ -379,7 +401,7 @@ class FileContent(StoredContent):
         """`hand_over` without a checkpoint: no awaiting anywhere, so callers may rely on atomicity."""
         if not self.changed:
             return
-        digest = self._digest()
+        self.digest = self._whole_digest()
         for index in sorted(self._dirty):
             self._seal(index, self._dirty[index])
         if self.detached:
@@ -389,7 +411,7 @@ class FileContent(StoredContent):
             return
         self.lineage.write_key()  # also an empty or all-hole content has a lineage and a key
         delta = Delta(
-            self.fid, self.size, self.chunk_log2, digest, tuple(self.lineage.minted), self.cut_since,
+            self.fid, self.size, self.chunk_log2, self.digest, tuple(self.lineage.minted), self.cut_since,
             tuple((i, r.container.num, r.off, r.fkv, r.hash) for i, r in self._unsubmitted.items()),
         )  # fmt: skip
         self.base_ver = self._host.submit_put(self, delta, self.base_ver, self.mtime_ns)
@@ -399,7 +421,7 @@ class FileContent(StoredContent):
         self.changed = False
         self.pending += 1
 
-    def _digest(self) -> bytes:
+    def _whole_digest(self) -> bytes:
         if self.size > _DIGEST_MAX or self.size == 0:
             return b""
         plain = self._dirty.get(0)
@@ -411,7 +433,7 @@ class FileContent(StoredContent):
         self.lineage.learn_keys(delta.fid, delta.keys)
         if delta.cut >= 0:
             self.map.cut(delta.cut)
-        self.size, self.chunk_log2 = delta.size, delta.chunk_log2
+        self.size, self.chunk_log2, self.digest = delta.size, delta.chunk_log2, delta.digest
         for index, ref in refs.items():
             self.map.put(index, ref)
         self.base_ver = (provisional_op_id(k),)
@@ -428,8 +450,10 @@ class FileContent(StoredContent):
         """
         if self.changed or self.pending > 0 or self.map.sealing is not None:
             return
+        self.forget()  # chunks of the old version, loaded by somebody who is about to write
         self.start_anew()
         self._unsubmitted.clear()
+        self._writes += 1
         self.version += 1
 
     def forget(self) -> None:

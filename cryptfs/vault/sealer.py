@@ -120,7 +120,7 @@ class Sealer:
             if file is None:
                 raise RuntimeError("a pending content has no file")
             work.snapshots[at] = Snapshot(
-                file, file.map.begin_sealing(), file.map.base, file.size, file.chunk_log2, op.content.digest
+                file, file.map.begin_sealing(), file.map.base, file.size, file.chunk_log2, file.digest
             )
         return work
 

@@ -76,13 +76,14 @@ class StoredContent:
         """The version that the next change starts from."""
 
     def start_anew(self) -> None:
-        """Forget what was loaded; the present version is loaded at the next use."""
+        """Take the present version instead of the one that was loaded."""
         host = self._host
-        self._loaded = False
         self.size = host.present_size(self.st)
         self.chunk_log2 = _CHUNK_LOG2
         self.map = ChunkMap(Base(None, host.container))
         self.lineage = Lineage(lambda: host.keyring)
+        if self._loaded:
+            self._load()  # at once: whoever waits for a chunk looks again when he wakes
 
     @property
     def fid(self) -> bytes:
@@ -118,7 +119,8 @@ class StoredContent:
         if encoded is None:
             return
         content = decode(Content, encoded, _MANIFEST_MAX)
-        self.lineage.fid = content.fid
+        if content.keys or not isinstance(content.body, Inline):
+            self.lineage.fid = content.fid  # holes have no key, so what is written into them begins a new lineage
         self.chunk_log2 = content.chunk_log2
         self.lineage.learn_boxes(content.keys)
         self.map = ChunkMap(Base(content, self._host.container))
@@ -126,8 +128,7 @@ class StoredContent:
     async def load_keys(self) -> None:
         """Load what names the file's keys: a new key must not take the version of an old one."""
         self.ensure_loaded()
-        base = self.map.base
-        if base.manifest is not None and base.root is None:
+        while (base := self.map.base).manifest is not None and base.root is None:
             await self.load_page(base, -1)
 
     async def load_all(self) -> None:
@@ -143,18 +144,20 @@ class StoredContent:
             raise Damaged("a file's manifest is incomplete")
         plain = await self._read_manifest(ref, 1 if number < 0 else 0, max(number, 0) * PAGE_CHUNKS)
         if number < 0:
-            root = decode(Root, plain, _MANIFEST_MAX)
-            self.lineage.learn_boxes(root.keys)
-            base.root = root
+            base.root = decode(Root, plain, _MANIFEST_MAX)
+            if base is self.map.base:  # else somebody's newer version came meanwhile
+                self.lineage.learn_boxes(base.root.keys)
+                if self.lineage.newest < 0:
+                    self.lineage.fid = b""  # holes throughout, as above
         elif number not in base.pages:
             base.add_page(number, decode(Page, plain, _MANIFEST_MAX))
 
     async def _read_manifest(self, ref: MRef, level: int, first: int) -> bytes:
         if ref.len > _MANIFEST_MAX:
             raise Invalid("a manifest is longer than any can be")
-        place = Ref(self._host.container(ref.loc), ref.loc.off, 0, ref.hash)
+        place, lineage = Ref(self._host.container(ref.loc), ref.loc.off, 0, ref.hash), self.lineage
         record = await self._host.records.fetch_record(place, ref.len)
-        return self.lineage.open_manifest(ref, level, first, record)
+        return lineage.open_manifest(ref, level, first, record)
 
     async def find_sealed(self, index: int, digest: bytes) -> Ref:
         """The record of chunk `index` with that hash in the sealed version. Raises Damaged if that has another."""

@@ -194,6 +194,8 @@ class Vault:
         """Raise LocalDiskFull or Quota when nothing more can be accepted."""
         if self.upkeep.disk_full:
             raise LocalDiskFull("The local disk is full.")
+        if self.upkeep.spool_full:
+            raise LocalDiskFull("Too much waits for the store.", "Wait until it is sent (`cryptfs status`).")
         if self.sender.state.full:
             raise Quota(self.sender.state.message, self.sender.state.advice)
 
@@ -257,15 +259,16 @@ class Vault:
         content.opens -= 1
         if content.opens > 0:
             return
-        if content.detached:
+        if content.detached and content.pending <= 0:
             content.forget()
-        else:
+        else:  # also if detached: the segment that carries what is pending says the file as a whole
             content.hand_over_now()
         self.drop_if_idle(content)
 
     def drop_if_idle(self, content: FileContent) -> None:
         """Forget a content nobody needs in memory."""
         if content.opens <= 0 and content.pending <= 0 and (content.detached or not content.dirty):
+            content.forget()  # chunks that were loaded for a change that did not come about
             pack = content.release_pack()
             if pack is not None:
                 pack.finish_filling()

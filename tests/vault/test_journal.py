@@ -1,6 +1,7 @@
 """The journal alone: what it keeps whatever happens to its file, and what it refuses."""
 
 import errno
+import itertools
 import os
 import random
 import shutil
@@ -66,7 +67,7 @@ def failing(step: str, error: int, times: int = 1) -> Faults:
     return Faults(1, act, sticky=True)
 
 
-# ---- what is read back ------------------------------------------------------------------------------------------------
+# ---- what is read back ----------------------------------------------------------------------------------------------
 
 
 async def test_what_was_committed_is_read_back_in_order(tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ async def test_a_file_of_which_nothing_opens_is_kept_and_reported(tmp_path: Path
     assert (tmp_path / "damaged-journal-0000000000000004").exists()
 
 
-# ---- what is refused --------------------------------------------------------------------------------------------------
+# ---- what is refused ------------------------------------------------------------------------------------------------
 
 
 async def test_a_frame_that_was_moved_or_doubled_is_refused(tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ async def test_a_frame_that_was_moved_or_doubled_is_refused(tmp_path: Path) -> N
         edges.append(journal.size)
     journal.close()
     data = only_file(tmp_path).read_bytes()
-    head, frames = data[: edges[0]], [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    head, frames = data[: edges[0]], [data[a:b] for a, b in itertools.pairwise(edges)]
     only_file(tmp_path).write_bytes(head + frames[0] + frames[0] + frames[2] + frames[1])
     found = new_journal(tmp_path).recover()
     assert found is not None
@@ -199,7 +200,7 @@ async def test_noise_in_the_file_never_raises_and_never_invents(tmp_path: Path, 
     assert found.entries == [entry for entry in wanted if entry in found.entries]
 
 
-# ---- a new generation -------------------------------------------------------------------------------------------------
+# ---- a new generation -----------------------------------------------------------------------------------------------
 
 
 class Died(BaseException):
@@ -239,7 +240,7 @@ async def test_a_compaction_that_fails_leaves_the_journal_usable(tmp_path: Path)
     assert entries_in(tmp_path) == [BASE, submitted(0), submitted(1)]
 
 
-# ---- failing disks ----------------------------------------------------------------------------------------------------
+# ---- failing disks --------------------------------------------------------------------------------------------------
 
 
 async def test_after_a_failed_flush_the_file_is_never_used_again(
@@ -295,7 +296,7 @@ async def test_records_that_ride_stay_for_the_next_frame_when_theirs_fails(tmp_p
     assert submitted(0) in found
 
 
-# ---- many at once -----------------------------------------------------------------------------------------------------
+# ---- many at once ---------------------------------------------------------------------------------------------------
 
 
 async def test_many_waiters_share_one_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
