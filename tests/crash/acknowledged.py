@@ -129,9 +129,10 @@ class Play:
             ]
             if not wrong:
                 return
-        raise Verdict(f"contents of {wrong} are not what these files had since their last fsync\n" + self._tail())
+        raise Verdict(f"contents of {wrong} are not what these files had since their last fsync\n" + self.told())
 
-    def _tail(self) -> str:
+    def told(self) -> str:
+        """The calls so far, for messages."""
         return "\n".join(f"{number + 1} {call}" for number, call in enumerate(self.history))[-6000:]
 
     def _story(self, outline: Tree) -> str:
@@ -144,4 +145,4 @@ class Play:
             for path in sorted(last.keys() | outline.keys())
             if last.get(path) != outline.get(path)
         ]
-        return "\n".join(lines[:20]) + "\n" + self._tail()
+        return "\n".join(lines[:20]) + "\n" + self.told()

@@ -136,7 +136,9 @@ def test_kill_at_every_step(theatre: Theatre) -> None:
         except (AssertionError, OSError) as err:
             where = mount.said().split("dies at step")[-1].strip()
             said = theatre.stage.last.said()[-3000:]
-            raise AssertionError(f"seed {SEED}, killed at step {number} ({where[:80]}): {err}\n{said}") from err
+            raise AssertionError(
+                f"seed {SEED}, killed at step {number} ({where[:80]}): {err}\n{said}\n{play and play.told()}"
+            ) from err
     assert reached > len(set(trace)) // 2, "most steps were not reached again: the workload is not the same twice"
 
 
@@ -207,6 +209,22 @@ def test_kill_with_big_dirty_files(stage) -> None:
         data = loose.read_bytes()
         for at in range(0, len(data), 65_536):
             assert data[at : at + 65_536] == b"%c" % (48 + at // 65_536 % 10) * 65_536
+    mount.stop()
+
+
+def test_write_into_a_file_that_was_sealed_empty(stage) -> None:
+    """A truncate had made the file's key, the sealed empty content needed none; then the write needed it (seed 6)."""
+    mount = stage.mount()
+    fd = os.open(stage.point / "f", os.O_RDWR | os.O_CREAT)
+    os.ftruncate(fd, 5)
+    os.ftruncate(fd, 0)
+    os.fsync(fd)
+    stage.vault.sync()
+    os.pwrite(fd, b"data", 65_537)
+    os.fsync(fd)
+    mount.leave_dead()
+    mount = stage.mount()
+    assert (stage.point / "f").read_bytes() == bytes(65_537) + b"data"
     mount.stop()
 
 
