@@ -1,4 +1,4 @@
-"""The bytes of one file: read, written, cut and extended in chunks, shared by everybody who has it open.
+"""The bytes of one file: written, cut and extended in chunks, shared by everybody who has it open.
 
 A chunk is in one of three states: *dirty* (plaintext in memory, not sealed yet), *sealed* (a `Ref` in the chunk map),
 or a *hole*. A write that covers a whole chunk is sealed at once, straight from the kernel's buffer into the pack; a
@@ -9,7 +9,6 @@ Owner: the trio thread. Between two awaits nothing else runs; after an await eve
 functions below gather first (`_load`, `_plain`, awaiting) and then change without awaiting.
 """
 
-import contextlib
 import errno
 import hashlib
 from typing import Final
@@ -17,10 +16,11 @@ from typing import Final
 from cryptfs.errors import FsError
 from cryptfs.format.content import CHUNK_LOG2S, MAX_CHUNKS
 from cryptfs.format.operation import provisional_op_id
-from cryptfs.vault.chunkmap import Delta, PageMissing
+from cryptfs.vault.chunkmap import Delta
 from cryptfs.vault.containers import OpenPack, Ref
+from cryptfs.vault.reading import ReadContent
 from cryptfs.vault.records import SOLO_PACK_TARGET
-from cryptfs.vault.stored import Host, StoredContent
+from cryptfs.vault.stored import Host
 
 __all__ = ["FILE_SIZE_MAX", "FileContent"]
 
@@ -36,16 +36,15 @@ _DIGEST_MAX: Final = 1 << 16
 """Bytes up to which the digest of the whole plaintext is computed, to recognise equal files made at the same time."""
 
 
-class FileContent(StoredContent):
+class FileContent(ReadContent):
     """One inode's bytes. Made by `Vault.open_file`; `opens` and `pending` keep it alive.
 
-    `size` and `mtime_ns` include what is not handed over yet; `version` changes when the content changed in another way
-    than through this object.
+    `size` and `mtime_ns` include what is not handed over yet.
     """
 
     __slots__ = (
-        "_dirty", "_dirty_since", "_solo", "_unsubmitted", "_writes", "changed", "cut_since", "detached", "digest",
-        "mtime_ns", "opens", "pending", "version",
+        "_dirty_since", "_solo", "_unsubmitted", "_writes", "changed", "cut_since", "detached", "digest", "mtime_ns",
+        "opens", "pending",
     )  # fmt: skip
 
     def __init__(self, host: Host, st: int, size: int, mtime_ns: int) -> None:
@@ -54,14 +53,12 @@ class FileContent(StoredContent):
         self.opens = 0
         self.pending = 0
         """Submitted puts that no segment carries yet."""
-        self.version = 0
         self.detached = False
         self.changed = False
         """Something was written, cut or extended since the last hand-over."""
         self.cut_since = -1
         self.digest = b""
         """Of the plaintext as last handed over, empty if unknown."""
-        self._dirty: dict[int, bytearray] = {}
         self._dirty_since = 0
         self._writes = 0  # grows with every change; who waited compares it
         self._unsubmitted: dict[int, Ref] = {}
@@ -71,99 +68,6 @@ class FileContent(StoredContent):
     def dirty(self) -> bool:
         """Whether a hand-over would submit something."""
         return self.changed
-
-    # ---- reading --------------------------------------------------------------------------------------------------
-
-    async def read(self, offset: int, length: int) -> bytes | memoryview:
-        """Up to `length` bytes from `offset`; fewer at the end. The view is valid until the caller's next await.
-
-        Raises Damaged, AuthError, StoreError, LocalDisk.
-        """
-        end = min(offset + length, self.size)
-        if offset >= end:
-            return b""
-        self.ensure_loaded()
-        shape = self._shape
-        first = offset >> self.chunk_log2
-        if (end - 1) >> self.chunk_log2 == first:
-            plain = self._plain_here(first)
-            if plain is None:
-                plain = await self._plain(first)
-                if self._shape != shape:
-                    return await self.read(offset, length)
-            at = offset - (first << self.chunk_log2)
-            return memoryview(plain)[at : at + end - offset]
-        return await self._read_across(offset, length)
-
-    async def _read_across(self, offset: int, length: int) -> bytes | memoryview:
-        shape, end = self._shape, min(offset + length, self.size)
-        log2, chunk = self.chunk_log2, 1 << self.chunk_log2
-        buffer = memoryview(bytearray(end - offset))
-        for index in range(offset >> log2, ((end - 1) >> log2) + 1):
-            start = index << log2
-            begin, stop = max(offset, start), min(end, start + chunk)
-            piece = buffer[begin - offset : stop - offset]
-            if stop - begin == self.plain_len(index) and index not in self._dirty and self._open_into(index, piece):
-                continue
-            plain = self._plain_here(index)
-            if plain is None:
-                plain = await self._plain(index)
-                if self._shape != shape:
-                    return await self.read(offset, length)
-            old = memoryview(plain)[begin - start : stop - start]
-            piece[: len(old)] = old  # less than a piece if the file was cut while this waited
-        return buffer[: max(0, self.size - offset)]
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        """What has to be the same after an await for offsets into chunks to mean the same."""
-        return self.version, self.chunk_log2
-
-    def _open_into(self, index: int, out: memoryview) -> bool:
-        try:
-            ref = self.map.get(index)
-        except PageMissing:
-            return False
-        if ref is None:
-            return True  # a hole: the buffer is zeros already
-        return self._host.records.open_chunk_into(self.fid, index, ref, self.lineage.key(ref.fkv), out)
-
-    def _plain_here(self, index: int) -> bytes | bytearray | None:
-        """The plaintext of a chunk if that needs no waiting."""
-        dirty = self._dirty.get(index)
-        if dirty is not None:
-            return dirty
-        try:
-            ref = self.map.get(index)
-        except PageMissing:
-            return None
-        if ref is None:
-            return bytes(max(0, self.plain_len(index)))  # negative: cut off while the caller waited
-        return self._host.records.opened(ref)
-
-    async def _plain(self, index: int) -> bytes | bytearray:
-        """The plaintext of a chunk. While this waits the chunk may change; the newest state is returned."""
-        while True:
-            here = self._plain_here(index)
-            if here is not None:
-                return here
-            try:
-                ref = self.map.get(index)
-            except PageMissing as missing:
-                await self.load_page(self.map.base, missing.page)
-                continue
-            if ref is None:
-                continue
-            plain_len = self.plain_len(index)
-            plain = await self._host.records.open_chunk(self.fid, index, ref, self.lineage.key(ref.fkv), plain_len)
-            if index not in self._dirty and self._same(index, ref):
-                return plain
-
-    def _same(self, index: int, ref: Ref) -> bool:
-        try:
-            return self.map.get(index) is ref
-        except PageMissing:
-            return False
 
     # ---- writing --------------------------------------------------------------------------------------------------
 
@@ -275,16 +179,12 @@ class FileContent(StoredContent):
 
     def _touch(self, now_ns: int) -> None:
         self._writes += 1
-        # Strictly newer: the kernel compares size and mtime to decide whether its pages are still good.
-        self.mtime_ns = now_ns if now_ns > self.mtime_ns else self.mtime_ns + 1
+        # Never the same again: the kernel compares size and mtime to decide whether its pages are still good. A time in
+        # the future that a program has set is no floor.
+        self.mtime_ns = now_ns if now_ns != self.mtime_ns else now_ns + 1
         if not self.changed:
             self.changed = True
             self._dirty_since = now_ns
-
-    @property
-    def dirty_len(self) -> int:
-        """Bytes of plaintext in memory that are not sealed."""
-        return sum(map(len, self._dirty.values()))
 
     @property
     def dirty_since(self) -> int:
@@ -382,14 +282,6 @@ class FileContent(StoredContent):
         self._host.dirty_bytes += sum(map(len, pieces.values()))
         self._writes += 1
 
-    def present_chunks(self) -> list[int]:
-        """Chunks that are not holes, ascending, as far as pages are loaded."""
-        count = (self.size + (1 << self.chunk_log2) - 1) >> self.chunk_log2
-        indices = {i for i in self._dirty if i < count}
-        with contextlib.suppress(PageMissing):
-            indices.update(i for i, _ in self.map.present(count))
-        return sorted(indices)
-
     # ---- handing over ---------------------------------------------------------------------------------------------
 
     async def hand_over(self) -> None:
@@ -461,10 +353,3 @@ class FileContent(StoredContent):
         for buffer in self._dirty.values():
             self._host.dirty_bytes -= len(buffer)
         self._dirty.clear()
-
-    def allocated(self) -> int:
-        """Bytes of chunks that are present, for st_blocks."""
-        self.ensure_loaded()
-        return sum(map(self.plain_len, self.present_chunks()))
-
-    # ---- keys and loading -----------------------------------------------------------------------------------------

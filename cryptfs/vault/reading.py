@@ -1,0 +1,134 @@
+"""The bytes of one file as they are now: chunks that were changed in memory, sealed ones below, holes as zeros.
+
+A chunk that is not on this disk is fetched; whoever waits for it looks again afterwards, for the file may have been
+written, cut, or replaced by somebody else's version meanwhile.
+"""
+
+import contextlib
+
+from cryptfs.vault.chunkmap import PageMissing
+from cryptfs.vault.containers import Ref
+from cryptfs.vault.stored import Host, StoredContent
+
+__all__ = ["ReadContent"]
+
+
+class ReadContent(StoredContent):
+    """A content that can be read. `version` changes when it changed in another way than through this object."""
+
+    __slots__ = ("_dirty", "version")
+
+    def __init__(self, host: Host, st: int, size: int) -> None:
+        super().__init__(host, st, size)
+        self.version = 0
+        self._dirty: dict[int, bytearray] = {}
+        """Plaintext of chunks that are changed, or about to be; each of the length that chunk has now."""
+
+    async def read(self, offset: int, length: int) -> bytes | memoryview:
+        """Up to `length` bytes from `offset`; fewer at the end. The view is valid until the caller's next await.
+
+        Raises Damaged, AuthError, StoreError, LocalDisk.
+        """
+        end = min(offset + length, self.size)
+        if offset >= end:
+            return b""
+        self.ensure_loaded()
+        shape = self._shape
+        first = offset >> self.chunk_log2
+        if (end - 1) >> self.chunk_log2 == first:
+            plain = self._plain_here(first)
+            if plain is None:
+                plain = await self._plain(first)
+                if self._shape != shape:
+                    return await self.read(offset, length)
+            at = offset - (first << self.chunk_log2)
+            return memoryview(plain)[at : at + end - offset]
+        return await self._read_across(offset, length)
+
+    async def _read_across(self, offset: int, length: int) -> bytes | memoryview:
+        shape, end = self._shape, min(offset + length, self.size)
+        log2, chunk = self.chunk_log2, 1 << self.chunk_log2
+        buffer = memoryview(bytearray(end - offset))
+        for index in range(offset >> log2, ((end - 1) >> log2) + 1):
+            start = index << log2
+            begin, stop = max(offset, start), min(end, start + chunk)
+            piece = buffer[begin - offset : stop - offset]
+            if stop - begin == self.plain_len(index) and index not in self._dirty and self._open_into(index, piece):
+                continue
+            plain = self._plain_here(index)
+            if plain is None:
+                plain = await self._plain(index)
+                if self._shape != shape:
+                    return await self.read(offset, length)
+            old = memoryview(plain)[begin - start : stop - start]
+            piece[: len(old)] = old  # less than a piece if the file was cut while this waited
+        return buffer[: max(0, self.size - offset)]
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """What has to be the same after an await for offsets into chunks to mean the same."""
+        return self.version, self.chunk_log2
+
+    def _open_into(self, index: int, out: memoryview) -> bool:
+        try:
+            ref = self.map.get(index)
+        except PageMissing:
+            return False
+        if ref is None:
+            return True  # a hole: the buffer is zeros already
+        return self._host.records.open_chunk_into(self.fid, index, ref, self.lineage.key(ref.fkv), out)
+
+    def _plain_here(self, index: int) -> bytes | bytearray | None:
+        """The plaintext of a chunk if that needs no waiting."""
+        dirty = self._dirty.get(index)
+        if dirty is not None:
+            return dirty
+        try:
+            ref = self.map.get(index)
+        except PageMissing:
+            return None
+        if ref is None:
+            return bytes(max(0, self.plain_len(index)))  # negative: cut off while the caller waited
+        return self._host.records.opened(ref)
+
+    async def _plain(self, index: int) -> bytes | bytearray:
+        """The plaintext of a chunk. While this waits the chunk may change; the newest state is returned."""
+        while True:
+            here = self._plain_here(index)
+            if here is not None:
+                return here
+            try:
+                ref = self.map.get(index)
+            except PageMissing as missing:
+                await self.load_page(self.map.base, missing.page)
+                continue
+            if ref is None:
+                continue
+            plain_len = self.plain_len(index)
+            plain = await self._host.records.open_chunk(self.fid, index, ref, self.lineage.key(ref.fkv), plain_len)
+            if index not in self._dirty and self._same(index, ref):
+                return plain
+
+    def _same(self, index: int, ref: Ref) -> bool:
+        try:
+            return self.map.get(index) is ref
+        except PageMissing:
+            return False
+
+    @property
+    def dirty_len(self) -> int:
+        """Bytes of plaintext in memory that are not sealed."""
+        return sum(map(len, self._dirty.values()))
+
+    def present_chunks(self) -> list[int]:
+        """Chunks that are not holes, ascending, as far as pages are loaded."""
+        count = (self.size + (1 << self.chunk_log2) - 1) >> self.chunk_log2
+        indices = {i for i in self._dirty if i < count}
+        with contextlib.suppress(PageMissing):
+            indices.update(i for i, _ in self.map.present(count))
+        return sorted(indices)
+
+    def allocated(self) -> int:
+        """Bytes of chunks that are present, for st_blocks."""
+        self.ensure_loaded()
+        return sum(map(self.plain_len, self.present_chunks()))
