@@ -48,7 +48,10 @@ class Applied:
         return {log: Head(seq, digest, stamp) for log, seq, digest, stamp in rows}
 
     def set_head(self, seg: IntegratedSegment) -> None:
-        """`seg` is the last of its log now."""
+        """`seg` is in the tree; if none of its log is beyond it, it is the head."""
+        head = self.heads().get(seg.log)
+        if head is not None and head.seq > seg.seq:
+            return
         self._db.run("INSERT OR REPLACE INTO head VALUES(?, ?, ?, ?)", (seg.log, seg.seq, seg.digest, seg.stamp))
 
     def rows(self) -> list[AppliedRow]:

@@ -110,7 +110,8 @@ class Core:
             if st == born:
                 times.born(st, now_ns)
             else:
-                times.changed(st)[0] = now_ns
+                changed = times.changed(st)
+                changed[0] = max(changed[0] or 0, now_ns)
         for st in step.dirs:
             changed = times.changed(st)
             changed[0] = changed[1] = now_ns

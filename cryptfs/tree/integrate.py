@@ -11,6 +11,7 @@ from cryptfs.errors import Invalid, NeedsUpdate
 from cryptfs.format.limits import I64_MAX
 from cryptfs.format.operation import Op, Rules
 from cryptfs.format.operation_rules import check_op
+from cryptfs.tree.applied import AppliedRow
 from cryptfs.tree.conflict_name import date_of, label_of
 from cryptfs.tree.core import Core
 from cryptfs.tree.ids import st_of_k
@@ -51,15 +52,16 @@ def integrate(
     void: Iterable[tuple[bytes, int]] = (),
     stable: int = -1,
 ) -> Diff:
-    """Integrate new segments, each log's in sequence; the caller has checked that all they depend on is there.
+    """Integrate the segments that are not in the tree; the caller has checked that all they depend on is there.
 
     Tentative operations are taken back first; `pending` (k, op) are those that still are, and are applied again on top.
-    `void` names applied segments (log, seq) that no longer count. At or below the stamp `stable` nothing will ever be
-    inserted: no way back is kept. Raises NeedsRebuild or NeedsUpdate before anything has changed.
+    `void` names applied segments (log, seq) that no longer count; given again as `segments`, they do again. At or below
+    the stamp `stable` nothing will ever be inserted: no way back is kept. Raises NeedsRebuild or NeedsUpdate before
+    anything has changed.
     """
-    new = _unknown(core, segments)
     gone = set(void)
     rows = core.applied.rows()
+    new = _unknown(core, segments, rows)
     touched = [seg.position for seg in new] + [row.position for row in rows if (row.position[1], row.seq) in gone]
     _check(core, new, min(touched, default=None), gone - {(row.position[1], row.seq) for row in rows})
     recorder: Recorder = {}
@@ -105,9 +107,15 @@ def wall_ns_of(wall_ms: int) -> int:
 # ---- the parts -----------------------------------------------------------------------------------------------------
 
 
-def _unknown(core: Core, segments: Iterable[IntegratedSegment]) -> list[IntegratedSegment]:
-    heads = core.applied.heads()
-    new = [seg for seg in segments if seg.log not in heads or seg.seq > heads[seg.log].seq]
+def _unknown(core: Core, segments: Iterable[IntegratedSegment], rows: list[AppliedRow]) -> list[IntegratedSegment]:
+    """Segments beyond the heads, and those above the floor that turned void once."""
+    heads, floor = core.applied.heads(), core.applied.floor()
+    present = {row.position for row in rows}
+    new = [
+        seg
+        for seg in segments
+        if seg.position not in present and (seg.stamp > floor or seg.log not in heads or seg.seq > heads[seg.log].seq)
+    ]
     return sorted(new, key=lambda seg: seg.position)
 
 
@@ -140,9 +148,9 @@ def _redo(core: Core, kept: list[IntegratedSegment], new: list[IntegratedSegment
 
 def _apply_segment(core: Core, seg: IntegratedSegment, *, first_time: bool) -> None:
     hints: dict[int, int] = {}
-    if first_time:
+    if first_time and seg.own:
         core.learn_own(seg.log, seg.ids)
-    for k, n in seg.ids.items():
+    for k, n in seg.ids.items() if seg.own else ():
         hints[n] = min(st_of_k(k), hints.get(n, st_of_k(k)))
     name_containers(core, seg)
     label, date = label_of(seg.label), date_of(seg.wall_ms)

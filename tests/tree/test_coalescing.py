@@ -121,8 +121,15 @@ def test_a_create_is_not_moved_into_a_directory_made_later() -> None:
 
 
 def test_a_directory_into_which_something_moved_keeps_its_place() -> None:
-    found = run(make_folder(ROOT, b"x"), move(OLD, SEALED, b"d", parent=i(0)), move(i(0), v(0), b"y"))
-    assert len(found.groups) == 3
+    """Made at once in `d`, `x` would stand below what is to move into it."""
+    found = run(
+        make_folder(ROOT, b"d"),
+        make_folder(ROOT, b"x"),
+        move(i(0), v(0), b"d", parent=i(1)),
+        move(i(0), v(2), b"d"),
+        move(i(1), v(1), b"x", parent=i(0)),
+    )
+    assert len(found.groups) == 5
 
 
 def test_temporary_files_vanish_with_everything_about_them() -> None:

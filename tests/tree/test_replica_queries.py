@@ -212,6 +212,21 @@ def test_a_tentative_conflict_is_not_relabelled() -> None:
     assert s.replica.st_of(made((OpId(BOB, 0),))) == st_of_k(0), "its number stays"
 
 
+def test_an_own_segment_that_is_integrated_moves_no_time() -> None:
+    s = Script()
+    s.file(ANNA, b"a", b"one")
+    user = LocalUser(s.replica, random.Random(0), log=BOB)
+    k = user.submit(make_folder(s.root, b"d"))
+    user.submit(make_file(provisional_ino(k), b"f"))
+    before = s.replica.node(st_of_k(k))
+    assert before is not None
+    seg, _, _ = user.seal(2)
+    s.replica.integrate([seg])
+    after = s.replica.node(st_of_k(k))
+    assert after is not None
+    assert (after.mtime_ns, after.ctime_ns) == (before.mtime_ns, before.ctime_ns) == (user.now, user.now)
+
+
 def test_what_does_not_come_last_is_not_relabelled() -> None:
     s = Script()
     user = LocalUser(s.replica, random.Random(0), log=BOB)
