@@ -18,7 +18,7 @@ import trio
 from cryptfs.errors import CryptfsError, FsError, LocalDiskFull, Quota
 from cryptfs.faults import Faults
 from cryptfs.format.content import Content, Inline, Loc
-from cryptfs.format.operation import Op, Put, Ver, provisional_op_id
+from cryptfs.format.operation import Create, Op, Put, Ver, provisional_op_id
 from cryptfs.format.pack import PackHint
 from cryptfs.group.keyring import Keyring
 from cryptfs.group.membership import Membership
@@ -182,7 +182,8 @@ class Vault:
             raise LocalDiskFull("Too many changes wait for the store.", "Wait until they are sent (`cryptfs status`).")
         k = self.next_k
         now_ns = time.time_ns()
-        self.replica.apply_local(op, k, now_ns)
+        # Shown as ctime: what is made or written changed when the program did it, not when that is handed over.
+        self.replica.apply_local(op, k, op.mtime_ns if isinstance(op, Create | Put) else now_ns)
         self.next_k = k + 1
         entry = Submitted(k, now_ns, op, delta)
         self.journal.append(entry)
