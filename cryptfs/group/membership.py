@@ -64,7 +64,10 @@ class Membership:
     sign_seed: bytes = field(repr=False)
     ignored: tuple[Ignored, ...]
     needs_update: bool
+    damaged: frozenset[str]
+    """Names of the objects that do not verify: another read, or another copy, may."""
     _objects: tuple[tuple[str, bytes], ...] = field(repr=False)
+    _names: frozenset[str] = field(repr=False)
     _keys: DeviceKeys | RecoverySecret = field(repr=False)
 
     @property
@@ -99,12 +102,15 @@ class Membership:
         return local_key(self._keys.local_secret, purpose)
 
     def with_objects(self, more: Iterable[tuple[str, bytes]]) -> "Membership":
-        """The membership after `more` objects (name, bytes) have appeared."""
-        return open_membership((*self._objects, *more), self.vault, self._keys)
+        """The membership after `more` objects (name, bytes) have appeared; they take the place of damaged ones."""
+        new = tuple(more)
+        again = self.damaged.intersection(name for name, _ in new)
+        kept = (one for one in self._objects if one[0] not in again)
+        return open_membership((*kept, *new), self.vault, self._keys)
 
-    def has_object(self, name: str) -> bool:
-        """Whether an object of this name was taken in, whatever became of it."""
-        return any(known == name for known, _ in self._objects)
+    def has_object(self, name: str, data: bytes | None = None) -> bool:
+        """Whether an object of this name, or exactly this object, was taken in, whatever became of it."""
+        return name in self._names and (data is None or (name, data) in self._objects)
 
     def frontier(self, carried: View | None = None) -> tuple[bytes, ...]:
         """What a new statement or segment cites; `carried` is the closure of what applied segments cite."""
@@ -164,7 +170,9 @@ def open_membership(
         sign_seed=me.sign_seed,
         ignored=intake.ignored(),
         needs_update=needs_update,
+        damaged=frozenset(intake.damaged),
         _objects=given,
+        _names=frozenset(name for name, _ in given),
         _keys=keys,
     )
 
@@ -197,6 +205,7 @@ class _Intake:
         self._names: dict[bytes, list[str]] = {}
         self._seen: set[tuple[bytes, bytes]] = set()
         self._left_out: dict[str, list[str]] = {}
+        self.damaged: set[str] = set()
 
     def take(self, name: str, data: bytes) -> None:
         """Take in one object, whatever it is."""
@@ -208,8 +217,10 @@ class _Intake:
                 self._take_wraps(name, parse_wraps(data, self.graph.vault))
             elif kind is not ObjectClass.CRL:
                 self._leave(name, "is no membership object")
+                self.damaged.add(name)
         except (HostileStore, NeedsUpdate) as err:
             self._leave(name, str(err))
+            self.damaged.add(name)
 
     def _statement(self, name: str, raw: RawStatement) -> None:
         try:
@@ -253,9 +264,15 @@ class _Intake:
         opened = []
         for _, (name, wraps) in sorted(self._wraps.items()):
             try:
-                payload = wraps.open(self._key_of(wraps.author))
+                key = self._key_of(wraps.author)
+            except AuthError as err:
+                self._leave(name, str(err))
+                continue
+            try:
+                payload = wraps.open(key)
             except (HostileStore, NeedsUpdate) as err:
                 self._leave(name, str(err))
+                self.damaged.add(name)
             else:
                 opened.append(_OpenedWraps(wraps.author, payload))
         return opened
@@ -280,6 +297,8 @@ class _Intake:
     def ignored(self) -> tuple[Ignored, ...]:
         """What was left out so far, by reason."""
         found = {reason: list(names) for reason, names in self._left_out.items()}
+        for one in self.graph.forged:
+            self.damaged.update(self._names.get(one, ()))
         for ids, reason in ((self.graph.forged, _FORGED), (self.graph.waiting, _WAITS)):
             for one in ids:
                 found.setdefault(reason, []).extend(self._names.get(one, []))

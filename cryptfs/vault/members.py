@@ -6,24 +6,26 @@ be asked. Without the store the copy serves: a mount starts offline with the mem
 
 import contextlib
 import logging
+import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.errors import ConfigError, HostileStore, NotFound, StoreError
-from cryptfs.format.limits import STATEMENT_MAX, WRAPS_MAX
 from cryptfs.format.names import GENESIS
 from cryptfs.format.statement import split_statement
 from cryptfs.group.membership import Membership, open_membership
 from cryptfs.vault.disk import local_disk
+from cryptfs.vault.folder import MEMBERSHIP_OBJECT_MAX
 from cryptfs.vault.upload import Sender
 
 __all__ = ["load_membership", "refresh"]
 
 log = logging.getLogger(__name__)
 
-_OBJECT_MAX = max(STATEMENT_MAX, WRAPS_MAX) + 4096
-"""Bytes; more is junk and not fetched to the end."""
+_READ_AGAIN: Final = 8
+"""Damaged objects that one refresh reads once more."""
 
 
 async def load_membership(sender: Sender, copies: Path, keys: DeviceKeys) -> Membership:
@@ -41,40 +43,60 @@ async def load_membership(sender: Sender, copies: Path, keys: DeviceKeys) -> Mem
         log.warning("starting without the store: %s", err)
         return open_membership(kept.items(), keys.vault, keys)
     _check_vault(objects.get(GENESIS), keys.vault)
-    _write_copies(copies, objects, kept)
-    for ignored in (membership := open_membership(objects.items(), keys.vault, keys)).ignored:
-        log.warning("%d objects in the store are ignored: one %s (%s)", ignored.count, ignored.reason, ignored.names[0])
+    membership = open_membership(objects.items(), keys.vault, keys)
+    spoiled = membership.damaged & kept.keys()
+    if spoiled:  # the copies here, or what the store showed when they were made
+        again = {name: objects[name] for name in spoiled} | await _read(sender, sorted(spoiled))
+        membership, objects = membership.with_objects(again.items()), objects | again
+    _write_copies(copies, objects, kept, membership)
+    _warn(membership, None)
     return membership
 
 
 async def refresh(sender: Sender, copies: Path, membership: Membership) -> Membership | None:
     """The membership with objects that have appeared since; None if there are none. Raises StoreError, HostileStore."""
     names = [*await sender.list("m/"), *await sender.list("w/")]
-    new = [name for name in names if not membership.has_object(name)]
-    objects: dict[str, bytes] = {}
-    for name in new:
-        with contextlib.suppress(NotFound):
-            objects[name] = await sender.get(name, 0, _OBJECT_MAX)
+    objects = await _read(sender, [name for name in names if not membership.has_object(name)])
+    # A tool that synchronises the folder may have shown half of an object.
+    again = sorted(membership.damaged.intersection(names))
+    some = random.sample(again, min(len(again), _READ_AGAIN))
+    objects |= {
+        name: data for name, data in (await _read(sender, some)).items() if not membership.has_object(name, data)
+    }
     if not objects:
         return None
-    _write_copies(copies, objects, {})
-    return membership.with_objects(objects.items())
+    later = membership.with_objects(objects.items())
+    _write_copies(copies, objects, {}, later)
+    _warn(later, membership)
+    return later
+
+
+async def _read(sender: Sender, names: list[str]) -> dict[str, bytes]:
+    """The objects of these names that are still there, none to a greater length than an honest one has."""
+    objects: dict[str, bytes] = {}
+    for name in names:
+        with contextlib.suppress(NotFound):
+            objects[name] = await sender.get(name, 0, MEMBERSHIP_OBJECT_MAX)
+    return objects
+
+
+def _warn(membership: Membership, before: Membership | None) -> None:
+    """Say what is left out, by reason, where that is news."""
+    known = {one.reason: one.count for one in before.ignored} if before is not None else {}
+    for one in membership.ignored:
+        if one.count > known.get(one.reason, 0):
+            log.warning("ignored %d objects in the store: %s (%s)", one.count, one.reason, ", ".join(one.names))
 
 
 async def _fetch(sender: Sender, kept: dict[str, bytes]) -> dict[str, bytes]:
+    """What store and copies have together: a decision that was seen once does not become undone by vanishing."""
     names = [*await sender.list("m/"), *await sender.list("w/")]
-    objects: dict[str, bytes] = {}
-    for name in [GENESIS, *names]:
-        # The genesis is compared even if there is a copy: the folder may hold another vault by now.
-        if name in kept and name != GENESIS:
-            objects[name] = kept[name]
-            continue
-        try:
-            objects[name] = await sender.get(name, 0, _OBJECT_MAX)
-        except NotFound:
-            if name in kept:
-                objects[name] = kept[name]
-    return objects
+    # The genesis is compared even if there is a copy: the folder may hold another vault by now.
+    objects = await _read(sender, [GENESIS, *(name for name in names if name not in kept)])
+    vanished = sorted(kept.keys() - {GENESIS, *names})
+    if vanished:
+        log.warning("%d membership objects have disappeared from the store (%s …)", len(vanished), vanished[0])
+    return kept | objects
 
 
 def _check_vault(genesis: bytes | None, vault: bytes) -> None:
@@ -98,11 +120,12 @@ def _read_copies(copies: Path) -> Iterator[tuple[str, bytes]]:
                 yield path.name.replace("_", "/"), path.read_bytes()
 
 
-def _write_copies(copies: Path, objects: dict[str, bytes], kept: dict[str, bytes]) -> None:
+def _write_copies(copies: Path, objects: dict[str, bytes], kept: dict[str, bytes], membership: Membership) -> None:
+    """Keep what is new in `objects` and verifies: a copy is never read from the store again."""
     with local_disk("keeping a copy of the membership"):
         copies.mkdir(mode=0o700, exist_ok=True)
         for name, data in objects.items():
-            if kept.get(name) != data:
+            if kept.get(name) != data and name not in membership.damaged:
                 temporary = copies.parent / ".tmp-member"
                 temporary.write_bytes(data)
                 temporary.rename(copies / name.replace("/", "_"))
