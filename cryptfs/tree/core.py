@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Self
 
+from cryptfs.errors import CryptfsError
 from cryptfs.format.operation import KIND_DIR, Op, OpId
 from cryptfs.tree.applied import Applied
 from cryptfs.tree.conflict_name import date_of, label_of
@@ -59,7 +60,12 @@ class Core:
 
         `vault` is the 32-byte vault id. Raises ReplicaDamaged.
         """
-        return cls(open_sealed(path, key), vault)
+        db = open_sealed(path, key)
+        try:
+            return cls(db, vault)
+        except CryptfsError:
+            db.close()
+            raise
 
     # ---- transactions
 
@@ -83,10 +89,12 @@ class Core:
 
     def close(self, *, commit: bool = True) -> None:
         """Commit (unless told not to) and close."""
-        if commit:
-            self.flush()
-            self._db.run("COMMIT")
-        self._db.close()
+        try:
+            if commit:
+                self.flush()
+                self._db.run("COMMIT")
+        finally:
+            self._db.close()
 
     # ---- local operations
 

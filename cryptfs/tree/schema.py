@@ -7,6 +7,7 @@ had before it was sealed; table `own` translates it, so that sealing rewrites no
 
 from typing import Final
 
+from cryptfs.errors import CryptfsError
 from cryptfs.tree.database import Database, ReplicaDamaged
 
 __all__ = ["ROOT_ST", "SCHEMA_VERSION", "ReplicaDamaged", "open_sealed"]
@@ -83,7 +84,16 @@ def open_sealed(path: str, key: bytes) -> Database:
     Raises ReplicaDamaged if it does not open under this key, is damaged, or has the tables of another version.
     """
     db = Database(path)
-    if path != IN_MEMORY:
+    try:
+        _prepare(db, None if path == IN_MEMORY else key)
+    except CryptfsError:
+        db.close()  # or its lock would stand in the way of whoever rebuilds
+        raise
+    return db
+
+
+def _prepare(db: Database, key: bytes | None) -> None:
+    if key is not None:
         # Cipher and key come before anything else; "raw:" skips the slow derivation, the key is no passphrase.
         db.pragma("cipher", "chacha20")
         db.pragma("key", "raw:" + key.hex())
@@ -100,4 +110,3 @@ def open_sealed(path: str, key: bytes) -> Database:
         db.run("COMMIT")
     elif version != SCHEMA_VERSION:
         raise ReplicaDamaged(f"the local copy of the tree has the tables of version {version}")
-    return db

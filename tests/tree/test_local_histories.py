@@ -1,5 +1,6 @@
 """One device: applied at once, coalesced, sealed in place; and the same segments integrated by a fresh replica."""
 
+import contextlib
 import random
 from pathlib import Path
 
@@ -87,6 +88,26 @@ def test_the_key_opens_the_replica_and_no_other_does(tmp_path: Path) -> None:
     open_replica(path).close()
     with pytest.raises(ReplicaDamaged):
         Replica.open(path, b"x" * 32, b"v" * 32)
+
+
+def test_damage_anywhere_in_the_file_is_noticed_as_damage(tmp_path: Path) -> None:
+    path = tmp_path / "replica"
+    user = LocalUser(open_replica(str(path)), random.Random(3))
+    for _ in range(300):
+        user.act()
+    user.replica.close()
+    whole = path.read_bytes()
+    for at in range(100, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        replica = None
+        with contextlib.suppress(ReplicaDamaged):
+            replica = open_replica(str(path))
+            state_of(replica)  # or it is a page that nobody reads
+        if replica is not None:
+            replica.close(commit=False)
+    path.write_bytes(b"x" * len(whole))
+    with pytest.raises(ReplicaDamaged):
+        open_replica(str(path))
 
 
 def test_what_happened_here_keeps_its_numbers_when_the_replica_is_built_again() -> None:

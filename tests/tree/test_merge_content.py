@@ -203,12 +203,14 @@ def test_row_34_expire_by_an_administrator_drops_what_was_superseded_or_deleted(
     a = s.file(ANNA, b"a", b"one")
     s.write(ANNA, edit(made(a), a, b"two"))
     b = s.file(ANNA, b"b", b"gone")
-    s.write(ANNA, SetXattr(made(b), b"user.x", b"1"), Unlink(made(b), b, b))
+    put = s.write(ANNA, SetXattr(made(b), b"user.x", b"1"), edit(made(b), b, b"more"))
+    s.write(ANNA, Unlink(made(b), b, put))
     later = s.write(ANNA, edit(made(a), (OpId(ANNA, 1),), b"three"))
-    assert s.unchanged_by(BOB, Expire(4), role=1), "a writer may not"
+    assert s.unchanged_by(BOB, Expire(5), role=1), "a writer may not"
     assert s.unchanged_by(BOB, Expire(1000), role=2), "not above its own stamp"
-    s.write(BOB, Expire(4), role=2)
+    s.write(BOB, Expire(5), role=2)
     assert s.history() == ["A1"]
+    assert [row[0] for row in s.replica.state_rows("landing")] == [OpId(ANNA, 1), later[0]]
     assert s.tree() == {"/a": f"A{later[0].n}"}
     assert s.replica.st_of(made(b)) is not None
     assert s.replica.node(s.replica.st_of(made(b)) or 0) is None
