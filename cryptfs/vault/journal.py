@@ -233,6 +233,14 @@ class Journal:
         self._buffer.append(entry)
         self._appended += 1
 
+    def retract(self, entry: Entry) -> bool:
+        """Take back an entry that no commit has made durable; False if one has."""
+        for at, waiting in enumerate(self._buffer):
+            if waiting is entry:
+                del self._buffer[at]
+                return True
+        return False
+
     @property
     def dirty(self) -> bool:
         """Whether anything waits for a commit."""

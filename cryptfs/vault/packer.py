@@ -115,10 +115,12 @@ class Packer:
                 self.discard(target)
             raise
         self._closed(pack, target, finished)
-        await self._journal.commit()
+        if target is not pack:
+            records.local.pop(pack.num, None)
+        with trio.CancelScope(shield=True):  # its bytes are chosen: the next who wants them shall find the same
+            await self._journal.commit()
         if target is not pack:
             # The journal knows the new place: the old file has served, but for programs that read deleted files.
-            records.local.pop(pack.num, None)
             pack.drop_file(keep_readable=True)
         return target
 
@@ -205,10 +207,13 @@ class Packer:
             pack.path.rename(target)
         pack.path = target
 
-    async def store_manifests(self, manifests: list[Manifest]) -> None:
-        """Put manifest records into a pack of their own and set their places. Raises LocalDisk, LocalDiskFull."""
+    async def store_manifests(self, manifests: list[Manifest]) -> list[Container]:
+        """Put manifest records into a pack of their own and set their places. Raises LocalDisk, LocalDiskFull.
+
+        Returns that pack, or nothing if there are no manifests.
+        """
         if not manifests:
-            return
+            return []
         keyring = self._keyring()
         ks = keyring.write_keyset
         header_len = len(pack_header(self._vault, ks, 0))
@@ -235,6 +240,7 @@ class Packer:
         self.sent_bytes += len(data)
         for m, off in zip(manifests, offsets, strict=True):
             m.loc = Loc(WHERE_PACK, pack_id, off)
+        return [container]
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -74,8 +74,8 @@ class Finished:
 
 def finish_pack(job: PackJob) -> Finished:
     """Make the object. The file is durable on return. Raises LocalDisk, LocalDiskFull."""
-    job.faults.step("pack.finish")
     with local_disk("finishing a pack"):
+        job.faults.step("pack.finish")
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         fd = os.open(job.target, flags, 0o600)
         try:

@@ -8,7 +8,7 @@ as it was; whatever goes wrong after is repeated with the same bytes, also by th
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -17,8 +17,8 @@ import trio
 
 from cryptfs import VERSION
 from cryptfs.crypto.keys import KeyLabel
-from cryptfs.errors import LocalDisk
-from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Inline, Loc, Run, Span
+from cryptfs.errors import CryptfsError, LocalDisk
+from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Loc
 from cryptfs.format.names import segment_name
 from cryptfs.format.operation import Create, Op, Put
 from cryptfs.format.pack import PACK_SHARED
@@ -29,7 +29,7 @@ from cryptfs.tree.finalise import finalise, settle
 from cryptfs.tree.ids import st_of_k
 from cryptfs.tree.integrate import integrate
 from cryptfs.tree.segment import IntegratedSegment
-from cryptfs.vault.containers import OpenPack, Ref, Written
+from cryptfs.vault.containers import Container, OpenPack, Ref, Written
 from cryptfs.vault.journal import Sealed, SegmentConfirmed
 from cryptfs.vault.manifest import Snapshot, light_content, paged_content, plan_pages, seal_root
 from cryptfs.vault.pending import Batch
@@ -57,6 +57,7 @@ class _Work:
     snapshots: dict[int, Snapshot] = field(default_factory=dict)  # index of the operation -> its file
     body2: bytearray = field(default_factory=bytearray)
     here: dict[tuple[int, int], int] = field(default_factory=dict)  # (local pack, offset) -> offset in body2
+    manifests: list[Container] = field(default_factory=list)
     packs: tuple[PackRef, ...] = ()
     wall_ms: int = 0
     stamp: int = 0
@@ -94,11 +95,11 @@ class Sealer:
             try:
                 contents = await self._contents(work)
                 sealed, ops, ids = self._build(work, contents)
+                await self._decide(sealed)
             except BaseException:
                 for snap in work.snapshots.values():
                     snap.file.map.abandon_sealing()
                 raise
-            await self._decide(sealed)
             self._settle(work, sealed, ops, ids)
             await self._send(sealed)
             return True
@@ -138,22 +139,40 @@ class Sealer:
         for at, snap in sorted(work.snapshots.items(), key=lambda item: -item[1].count):
             content = await self._light(work, snap, bulk=bulk)
             contents[at] = content if content is not None else await self._paged(work, snap)
+        # A pack that was closed in the background has a name before it has arrived.
+        await self._confirm(self._places(work, WHERE_PACK))
         return contents
 
     def _unplaced(self, snap: Snapshot) -> list[int]:
         """Chunks whose record has no final place yet."""
         return [index for index, ref in snap.layer.chunks.items() if not locate(ref)[0].id]
 
+    def _places(self, work: _Work, where: int) -> list[Container]:
+        """Containers of that kind in which the new chunks of the batch lie."""
+        places = (locate(ref)[0] for snap in work.snapshots.values() for ref in snap.layer.chunks.values())
+        return [container for container in places if container.id and container.where == where]
+
     async def _confirm_packs(self, snapshots: Iterable[Snapshot]) -> None:
-        packs = {
-            container.num: container
-            for snap in snapshots
-            for index in self._unplaced(snap)
-            if isinstance(container := locate(snap.layer.chunks[index])[0], OpenPack)
-        }
+        """Have the store hold every record of these files that has no final place yet."""
+        await self._confirm(locate(snap.layer.chunks[index])[0] for snap in snapshots for index in self._unplaced(snap))
+
+    async def _confirm(self, containers: Iterable[Container]) -> None:
+        local = self._vault.records.local
+        packs = {one.num: one for one in containers if isinstance(one, OpenPack) and local.get(one.num) is one}
+        failures: list[CryptfsError] = []
+
+        async def confirm(pack: OpenPack) -> None:
+            try:
+                await self._vault.packer.confirm(pack)
+            except CryptfsError as err:  # one by one, not as a group: callers ask what went wrong
+                failures.append(err)
+                nursery.cancel_scope.cancel()
+
         async with trio.open_nursery() as nursery:
             for _, pack in sorted(packs.items()):
-                nursery.start_soon(self._vault.packer.confirm, pack)
+                nursery.start_soon(confirm, pack)
+        if failures:
+            raise failures[0]
 
     async def _light(self, work: _Work, snap: Snapshot, *, bulk: bool) -> Content | None:
         """The content without new pages, its new records in body2 unless in packs; None if it gets too long."""
@@ -178,13 +197,13 @@ class Sealer:
         vault = self._vault
         await self._confirm_packs([snap])
         plan = await plan_pages(snap, _placer({}), vault.keyring)
-        await vault.packer.store_manifests(plan.records())
+        work.manifests += await vault.packer.store_manifests(plan.records())
         root = seal_root(snap, plan, vault.keyring)
         if len(work.body2) + len(root.record) <= _BODY2_TARGET:
             root.loc = Loc(WHERE_HERE, b"", len(work.body2))
             work.body2 += root.record
         else:
-            await vault.packer.store_manifests([root])
+            work.manifests += await vault.packer.store_manifests([root])
         return paged_content(snap, root)
 
     def _build(self, work: _Work, contents: dict[int, Content]) -> tuple[Sealed, list[Op], dict[int, int]]:
@@ -196,7 +215,7 @@ class Sealer:
         ks = vault.keyring.write_keyset
         standing = vault.standing
         own = standing.log
-        work.packs, work.wall_ms = self._new_packs(contents.values()), vault.wall_ms()
+        work.packs, work.wall_ms = self._new_packs(work), vault.wall_ms()
         work.vec, work.mheads = standing.vec(), standing.mheads()
         work.stamp = standing.next_stamp(work.vec)
         body = SegmentBody(
@@ -211,30 +230,36 @@ class Sealer:
         name = segment_name(standing.log_id, own.next_seq, digest)
         return Sealed(own.next_seq, name, data, work.batch.upto, tuple(ids.items())), ops, ids
 
-    def _new_packs(self, contents: Iterable[Content]) -> tuple[PackRef, ...]:
-        """Packs that no segment has named before, sorted by id."""
-        found: dict[bytes, PackRef] = {}
-        for content in contents:
-            for loc in _locs(content):
-                container = self._vault.container(loc)
-                if loc.where == WHERE_PACK and not container.named:
-                    found[loc.id] = PackRef(loc.id, container.size, PACK_SHARED)
-        return tuple(found[pack] for pack in sorted(found))
+    def _new_packs(self, work: _Work) -> tuple[PackRef, ...]:
+        """Packs that no segment has named before, by itself or through its manifests, sorted by id."""
+        new = {one.id: one for one in (*self._places(work, WHERE_PACK), *work.manifests) if not one.named}
+        return tuple(PackRef(one.id, one.size, PACK_SHARED) for _, one in sorted(new.items()))
 
     # ---- after the signature --------------------------------------------------------------------------------------
 
     async def _decide(self, sealed: Sealed) -> None:
-        """Have the journal hold the segment for ever. A full or failing disk is waited out: there is no way back."""
-        journal = self._vault.journal
+        """Have the journal hold the segment for ever. A full or failing disk is waited out.
+
+        Cancelled while it waits: as if it had never been signed, since nobody has seen it.
+        """
+        vault, journal = self._vault, self._vault.journal
+        vault.unconfirmed = sealed  # from now on also in a new generation of the journal, should one be begun
         journal.append(sealed)
         while True:
             try:
-                await journal.commit()
+                with trio.CancelScope(shield=True):
+                    await journal.commit()
             except LocalDisk as err:
                 log.warning("a segment waits for the local disk: %s", err)
-                await trio.sleep(_DISK_WAIT)
             else:
                 return
+            try:
+                await trio.sleep(_DISK_WAIT)
+            except trio.Cancelled:
+                if not journal.retract(sealed):
+                    return  # it is durable after all
+                vault.unconfirmed = None
+                raise
 
     def _settle(self, work: _Work, sealed: Sealed, ops: list[Op], ids: dict[int, int]) -> None:
         """The segment exists: replica, files and packs follow. No waiting."""
@@ -254,15 +279,13 @@ class Sealer:
         self._into_replica(work, sealed, raw, ops, ids)
         for at, snap in work.snapshots.items():
             snap.file.rebase(by_op[first + at], snap.layer)
-        for content in by_op.values():
-            for loc in _locs(content):
-                vault.container(loc).named = True
+        for pack in work.packs:
+            vault.container(Loc(WHERE_PACK, pack.id, 0)).named = True
         vault.pending.settled(sealed.upto_k)
         head = LogHead(raw.log_id, raw.seq, raw.digest)
         next_n = vault.standing.log.next_n + len(ops)
         vault.standing.logs.advance(head, work.stamp, work.mheads, work.vec, next_n)
         vault.standing.logs.save()
-        vault.unconfirmed = sealed
         self._release_files(work)
         self._drop_dead_packs()
 
@@ -323,15 +346,3 @@ def _with_content(op: Op, content: Content) -> Op:
     if not isinstance(op, Create | Put):
         raise TypeError("only create and put have a content")
     return msgspec.structs.replace(op, content=content)
-
-
-def _locs(content: Content) -> Iterator[Loc]:
-    """Places named by the content itself; pages name others."""
-    if isinstance(content.body, Inline):
-        spans: Iterable[Span] = content.body.spans
-    else:
-        yield content.body.root.loc
-        spans = (patch.span for patch in content.body.patches)
-    for span in spans:
-        if isinstance(span, Run):
-            yield span.loc

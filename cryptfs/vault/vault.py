@@ -18,7 +18,7 @@ import trio
 from cryptfs.errors import CryptfsError, FsError, LocalDiskFull, Quota
 from cryptfs.faults import Faults
 from cryptfs.format.content import Content, Inline, Loc
-from cryptfs.format.operation import Create, Op, Put, Ver, provisional_op_id
+from cryptfs.format.operation import Create, Op, Put, Ver, op_id_bytes, provisional_op_id
 from cryptfs.format.pack import PackHint
 from cryptfs.group.keyring import Keyring
 from cryptfs.group.membership import Membership
@@ -172,6 +172,7 @@ class Vault:
     def submit_put(self, content: StoredContent, delta: Delta, base: Ver, mtime_ns: int) -> Ver:
         """Accept new content of a file; for `FileContent`."""
         stub = Content(delta.fid, delta.size, delta.chunk_log2, delta.digest, (), Inline(()))
+        base = self.replica.extern_ver(b"".join(map(op_id_bytes, base)))  # by its final name if it is sealed
         op = Put(self.replica.ino_of(content.st), base, stub, mtime_ns)
         return (provisional_op_id(self._accept(op, encode_delta(delta))),)
 
@@ -386,7 +387,8 @@ class Vault:
         self._names.update(sealed.ids)
         if not self.pending:
             self._names.clear()
-            self.packer.closed.clear()
+            if not any(content.dirty for content in self.files.values()):  # else a put may still name old places
+                self.packer.closed.clear()
 
     async def run(self, nursery: trio.Nursery) -> None:
         """Start the background tasks."""

@@ -17,6 +17,7 @@ from cryptfs.errors import LocalDisk, LocalDiskFull
 from cryptfs.faults import Faults
 from cryptfs.format.operation import Unlink
 from cryptfs.vault.journal import Base, Entry, Journal, PackOpened, Record, SegmentConfirmed, Submitted
+from tests.vault.vault_faults import failing
 
 KEY = PurposeKey(bytes(range(32)))
 VAULT = b"V" * 32
@@ -53,18 +54,6 @@ def only_file(directory: Path) -> Path:
 def entries_in(directory: Path) -> list[Entry]:
     found = new_journal(directory).recover()
     return found.entries if found is not None else []
-
-
-def failing(step: str, error: int, times: int = 1) -> Faults:
-    """The step of that name fails so many times."""
-    left = [times]
-
-    def act(name: str) -> None:
-        if name == step and left[0] > 0:
-            left[0] -= 1
-            raise OSError(error, "planted")
-
-    return Faults(1, act, sticky=True)
 
 
 # ---- what is read back ----------------------------------------------------------------------------------------------
