@@ -95,6 +95,9 @@ class Joining:
         token = self.token
         if token is None:
             return
+        if membership.removed_by:
+            who = " and ".join(sorted(membership.name_of(one) for one in membership.removed_by))
+            raise NotAllowed(f"This device was let in, and removed again by {who}.", "Ask for a new invitation.")
         if membership.entry is None:
             raise NotAllowed("The request of this device waits for an administrator.", "Ask for it to be approved.")
         op = membership.graph.node(membership.entry.id).statement.payload.op
