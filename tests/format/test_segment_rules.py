@@ -105,7 +105,12 @@ def test_outermost_body_passes(field: str, value: object) -> None:
 def test_only_the_first_segment_has_no_predecessor() -> None:
     later = replace_struct(BODY, prev=D, first_op=7)
     check_body(later, LOG, 1, len(BODY2))
-    for body, seq in ((later, 0), (BODY, 1), (replace_struct(later, first_op=STAMP_MAX - len(OPS) + 1), 1)):
+    for body, seq in (
+        (later, 0),
+        (BODY, 1),
+        (replace_struct(later, prev=D[:31]), 1),
+        (replace_struct(later, first_op=STAMP_MAX - len(OPS) + 1), 1),
+    ):
         with pytest.raises(Invalid):
             check_body(body, LOG, seq, len(BODY2))
 

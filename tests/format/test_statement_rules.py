@@ -30,11 +30,12 @@ from format_samples import (
     sha,
     stream,
 )
+from reference_format import header, pack, sign
 
 from cryptfs.crypto.keys import sign_public
 from cryptfs.errors import AuthError, Damaged, Invalid, NeedsUpdate
 from cryptfs.format import join, statement, wraps
-from cryptfs.format.codec import Ext
+from cryptfs.format.codec import Ext, encode
 from cryptfs.format.form import tidy_text
 from cryptfs.format.limits import CERT_MAX, STAMP_MAX, STATEMENT_MAX
 from cryptfs.format.statement import Accept, Add, Close, Cut, Epoch, NewLog, Payload, Remove, Renew, Rotate, SetPolicy
@@ -235,8 +236,6 @@ def test_header_names_another_author_than_the_payload() -> None:
 
 @pytest.mark.parametrize("tag", [9, 20, 2**40])
 def test_act_of_a_later_version_asks_for_an_update_only_once_verified(tag: int) -> None:
-    from reference_format import header, pack, sign
-
     data = pack([1, V, [V], ENTRY, 0, bytes(16), [tag, b"?"], []])
     made = header(b"STMT", V, b"", len(data), ENTRY) + data + sign(SEED, "membership", V, data)
     raw = statement.split_statement(made, V)
@@ -289,6 +288,14 @@ def test_bad_wraps_are_refused(recs: tuple[wraps.Rec, ...]) -> None:
         wraps.make_wraps(vault=V, author=ENTRY, eid=EIDS[0], recs=recs, sign_seed=SEED)
     with pytest.raises(Invalid):
         wraps.make_wraps(vault=V, author=ENTRY, eid=EIDS[0], recs=(), enrol=recs, sign_seed=SEED)
+
+
+def test_wraps_of_one_epoch_under_the_header_of_another() -> None:
+    """Otherwise an object found under one epoch's name could pass secrets off as another's."""
+    plain = encode(wraps.WrapsPayload(1, EIDS[1], (), (), ()))
+    data = header(b"WRAP", V, b"", len(plain), ENTRY + EIDS[0]) + plain
+    with pytest.raises(Invalid, match="different epochs"):
+        wraps.parse_wraps(data + sign(SEED, "wraps", V, sha(data)), V).open(PUB)
 
 
 def test_wrap_algorithm_of_the_future_is_carried_along() -> None:
@@ -381,8 +388,6 @@ def test_bad_tokens_are_refused(changed: dict[str, object]) -> None:
 
 
 def test_token_of_a_later_version() -> None:
-    from reference_format import pack
-
     data = pack([2, b"anything"])
     line = "cfs1-" + base64.urlsafe_b64encode(data + sha(data)[:4]).rstrip(b"=").decode()
     with pytest.raises(NeedsUpdate):
