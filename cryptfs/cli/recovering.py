@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 import trio
@@ -19,7 +20,8 @@ from cryptfs.cli.paperwords import read_phrases, words_option, write_phrase
 from cryptfs.cli.unlocking import ask_new_passphrase, unlock
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.words import recovery_shares
-from cryptfs.errors import InUse, UsageError
+from cryptfs.errors import InUse, Retry, UsageError
+from cryptfs.format.statement import Cut
 from cryptfs.group.membership import Membership
 from cryptfs.store import parse_store_url
 from cryptfs.vault.administration import ends_of
@@ -28,6 +30,8 @@ from cryptfs.vault.people import Chosen, choose
 from cryptfs.vault.recovering import admit_owner, open_by_recovery, remove_by_recovery
 
 __all__ = ["recover", "recovery"]
+
+_SYNC_SECONDS: Final = 600.0
 
 
 @click.command(short_help="Become an owner, with the recovery words.")
@@ -71,12 +75,16 @@ def recover(
         keys = unlock(home, passphrase_file)
         if keys.vault != seen.vault:
             raise UsageError(f"'{name}' is another vault than the one in the folder.", "Give another NAME.")
+        in_already = any(one.device.sign_pub == keys.sign_public for one in seen.resolved.roster.values())
+        ends = trio.run(_hand_in, home, passphrase_file) if in_already else {}
     else:
+        ends = {}
         passphrase = None if no_passphrase else ask_new_passphrase(passphrase_file)
         keys = make_keys(seen.vault, display_name)
         settle(home, url, keys, passphrase)
-    trio.run(_admit, url, seed, keys, display_name, device_label)
-    line(f"This device is an owner of '{name}' now.") if not as_json else None
+    trio.run(_admit, url, seed, keys, (display_name, device_label), ends)
+    if not as_json:
+        line(f"This device is an owner of '{name}' now.")
     if chosen:
         trio.run(_remove, home, url, seed, chosen, passphrase_file)
     gone = [entry.id.hex() for one in chosen for entry in one.entries]
@@ -115,10 +123,20 @@ def _consequences(seen: Membership, chosen: Sequence[Chosen], *, new: bool) -> l
     return said
 
 
-async def _admit(url: str, seed: bytes, keys: DeviceKeys, display: str, label: str) -> None:
+async def _hand_in(home: VaultHome, passphrase_file: Path | None) -> dict[bytes, Cut]:
+    """Send what a member's device has not sent yet; where every log ends then, its own too."""
+    async with open_here(home, passphrase_file) as vault:
+        try:
+            await vault.sync(_SYNC_SECONDS)
+        except trio.TooSlowError as err:
+            raise Retry("Not everything of this device could be sent.", "Try again when the store answers.") from err
+        return ends_of(vault)
+
+
+async def _admit(url: str, seed: bytes, keys: DeviceKeys, names: tuple[str, str], ends: dict[bytes, Cut]) -> None:
     async with at_store(url) as sender:
         membership, _ = await open_by_recovery(sender, seed)
-        await admit_owner(sender, membership, keys, display, label)
+        await admit_owner(sender, membership, keys, names, ends)
 
 
 async def _remove(

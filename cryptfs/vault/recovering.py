@@ -6,7 +6,7 @@ genesis; and since the genesis is signed by the recovery key too, the words also
 
 import datetime as dt
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import random_bytes
@@ -66,16 +66,20 @@ def _desk(membership: Membership) -> Desk:
     return Desk(membership, judge_under(membership.resolved.policy, now), time.time_ns() // 1_000_000)
 
 
-async def admit_owner(sender: Sender, membership: Membership, keys: DeviceKeys, display: str, label: str) -> Membership:
+async def admit_owner(
+    sender: Sender, membership: Membership, keys: DeviceKeys, names: tuple[str, str], ends: Mapping[bytes, Cut]
+) -> Membership:
     """Make the device with `keys` an owner; the membership afterwards, as the recovery key sees it.
 
-    A device that is in already in a lower role is removed and added again. Nothing happens if it is an owner.
+    `names`: display name and device label of one that is new. One that is in already in a lower role is removed and
+    added again; `ends` as in `Desk.remove`, or its work so far would not count. Nothing happens if it is an owner.
     """
+    display, label = names
     mine = next((e for e in membership.resolved.roster.values() if e.device.sign_pub == keys.sign_public), None)
     if mine is not None and mine.role is Tier.OWNER:
         return membership
     if mine is not None:
-        return await _publish(sender, membership, _desk(membership).change_role(mine.id, Tier.OWNER))
+        return await _publish(sender, membership, _desk(membership).change_role(mine.id, Tier.OWNER, ends))
     member = random_bytes(16)
     device = Device(keys.cert_der, keys.sign_public, b"", unused_label(membership, member, label))
     pop = prove_possession(membership.vault, keys.cert_der, keys.sign_public, keys.sign_seed)
@@ -84,7 +88,11 @@ async def admit_owner(sender: Sender, membership: Membership, keys: DeviceKeys, 
 
 
 async def remove_by_recovery(
-    sender: Sender, membership: Membership, entries: Iterable[bytes], members: Iterable[bytes], ends: dict[bytes, Cut]
+    sender: Sender,
+    membership: Membership,
+    entries: Iterable[bytes],
+    members: Iterable[bytes],
+    ends: Mapping[bytes, Cut],
 ) -> Membership:
     """Remove anybody, the founder too. `ends` as in `Desk.remove`. Raises NotAllowed if no owner would remain."""
     return await _publish(sender, membership, [_desk(membership).remove(entries, members, ends)])

@@ -23,9 +23,10 @@ def test_members_as_json(run_admin: Run, vault: str) -> None:
 def test_verify_says_what_was_checked_and_the_words(run_admin: Run, vault: str) -> None:
     shown = run_admin("verify", vault)
     assert shown.code == 0
-    words, counts = shown.out.splitlines()
+    words, state, counts = shown.out.splitlines()
     assert words.startswith("owner (first device): ")
     assert len(words.partition(": ")[2].split()) == 9
+    assert len(state.partition("The whole state: ")[2].split()) == 9
     assert counts.startswith("2 statements and 0 segments")
 
 

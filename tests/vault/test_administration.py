@@ -332,7 +332,7 @@ async def test_recovery_a_lost_founder_is_replaced_from_the_words_alone(world: W
     rescuer = world.device("Rescuer")
     async with rescuer.sender() as sender:
         membership, _ = await open_by_recovery(sender, world.seed)
-        await admit_owner(sender, membership, rescuer.keys, "Rescuer", "desk")
+        await admit_owner(sender, membership, rescuer.keys, ("Rescuer", "desk"), {})
     async with rescuer.open() as vault, rescuer.sender() as sender:
         assert vault.membership.role is Tier.OWNER
         membership, _ = await open_by_recovery(sender, world.seed)
