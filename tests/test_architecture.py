@@ -27,6 +27,7 @@ PLACES = {
     "platformdirs": ("vault/home.py",),
     "cryptography": ("crypto/",),
     "shamir_mnemonic": ("crypto/",),
+    "segno": ("cli/",),
 }
 """Third-party package: beginnings of the paths below cryptfs/ that may import it."""
 
