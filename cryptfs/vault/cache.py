@@ -59,6 +59,8 @@ class Cache:
         self._fetching: dict[tuple[int, bytes], trio.Lock] = {}
         self.damaged: dict[str, str] = {}
         """Objects that did not verify, with what was wrong."""
+        self.pinned: set[Path] = set()
+        """Files that the store does not have yet: the segment on its way, and manifests made for it."""
 
     def container(self, loc: Loc) -> Container:
         """The container at a final location."""
@@ -85,6 +87,7 @@ class Cache:
             log.warning("a segment's records could not be kept in the cache")
         else:
             container.path = path
+            self.pinned.add(path)
         return container
 
     def _path(self, where: int, ident: bytes) -> Path:
@@ -179,6 +182,8 @@ class Cache:
                 status = entry.stat()
                 total += status.st_size
                 path = Path(entry.path)
+                if path in self.pinned:
+                    continue
                 container = by_path.get(path)
                 files.append((container.last_used if container else 0, status.st_mtime, path, status.st_size))
         if total <= self._limit:

@@ -57,7 +57,8 @@ class Packer:
 
     def __init__(
         self, *, vault: bytes, keyring: Callable[[], Keyring], journal: Journal, records: Records, sender: Sender,
-        namer: Namer, adopt: Callable[[Container], None], cache_dir: Path, wall_ms: Callable[[], int], faults: Faults,
+        namer: Namer, adopt: Callable[[Container], None], pinned: set[Path], cache_dir: Path,
+        wall_ms: Callable[[], int], faults: Faults,
     ) -> None:  # fmt: skip
         self._vault = vault
         self._keyring = keyring
@@ -66,6 +67,7 @@ class Packer:
         self._sender = sender
         self._namer = namer
         self._adopt = adopt
+        self._pinned = pinned
         self._cache_dir = cache_dir
         self._wall_ms = wall_ms
         self._faults = faults
@@ -235,6 +237,7 @@ class Packer:
         container = Container(-1, WHERE_PACK, pack_id, path, len(data))
         container.verified, container.named = True, False
         self._adopt(container)
+        self._pinned.add(path)
         await self._sender.put_until_confirmed(pack_name(pack_id), path)
         self.sent_packs += 1
         self.sent_bytes += len(data)

@@ -168,6 +168,8 @@ class Records:
             record = container.read(off, length)
             if record is not None and (container.verified or self._check(container, off, record, ref.hash)):
                 return record
+            if not container.id or self.local.get(container.num) is container:
+                raise Damaged("a part of a file that waits to be sent is damaged on this machine")
             container.drop_file()  # what is here is wrong or incomplete: ask the store (again)
             self.fetches += 1
             await self._fetch(container)

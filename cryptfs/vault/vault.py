@@ -121,8 +121,8 @@ class Vault:
         )  # fmt: skip
         self.packer = Packer(
             vault=self.vault_id, keyring=lambda: self.keyring, journal=self.journal, records=self.records,
-            sender=self.sender, namer=self, adopt=self.cache.adopt, cache_dir=parts.home.cached_packs_dir,
-            wall_ms=self.wall_ms, faults=parts.faults,
+            sender=self.sender, namer=self, adopt=self.cache.adopt, pinned=self.cache.pinned,
+            cache_dir=parts.home.cached_packs_dir, wall_ms=self.wall_ms, faults=parts.faults,
         )  # fmt: skip
         self.sealer = Sealer(self)
         self.exchange = Exchange(self)
@@ -385,6 +385,7 @@ class Vault:
     def confirmed(self, sealed: Sealed) -> None:
         """The store has the segment: what only served to make it can go."""
         self._names.update(sealed.ids)
+        self.cache.pinned.clear()
         if not self.pending:
             self._names.clear()
             if not any(content.dirty for content in self.files.values()):  # else a put may still name old places

@@ -1,0 +1,298 @@
+"""What the journal holds comes into a freshly opened vault: packs, pending operations, and the contents they made.
+
+Damage costs only what it hits. An operation that builds on one whose frame is lost is left out; a file whose newest
+content needs a record that is gone falls back to its sealed version. Both are reported.
+"""
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from cryptfs.crypto.seal import sealed_len
+from cryptfs.errors import HostileStore
+from cryptfs.format.content import WHERE_PACK, Content, Inline, Loc
+from cryptfs.format.operation import Op, OpId, Put, is_provisional_ino, provisional_number
+from cryptfs.format.segment import parse_segment
+from cryptfs.tree.renaming import Names as Exchange
+from cryptfs.tree.renaming import rename_ids
+from cryptfs.vault.chunkmap import Delta, decode_delta, encode_delta
+from cryptfs.vault.containers import Container, OpenPack, Ref
+from cryptfs.vault.content import FileContent
+from cryptfs.vault.disk import local_disk, sync_directory
+from cryptfs.vault.journal import (
+    Base,
+    Entry,
+    Names,
+    PackClosed,
+    PackConfirmed,
+    PackOpened,
+    Record,
+    Recovered,
+    Sealed,
+    SegmentConfirmed,
+    Submitted,
+)
+from cryptfs.vault.vault import Vault
+
+__all__ = ["Found", "Replay"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Found:
+    """What the journal said. `damaged`: parts of it could not be read."""
+
+    base: Base
+    damaged: bool = False
+    pending: dict[int, Submitted] = field(default_factory=dict)
+    names: dict[int, int] = field(default_factory=dict)
+    opened: dict[int, bytes] = field(default_factory=dict)  # local pack -> key set
+    closed: dict[int, PackClosed] = field(default_factory=dict)
+    confirmed: set[int] = field(default_factory=set)
+    records: list[Record] = field(default_factory=list)
+    sealed: list[Sealed] = field(default_factory=list)
+    sent: set[int] = field(default_factory=set)
+
+    @classmethod
+    def read(cls, recovered: Recovered | None, log_id: bytes) -> "Found | None":
+        """Fold the entries; None if there are none. Without a Base the log of `log_id` begins wherever it ends now."""
+        if recovered is None or not recovered.entries:
+            return None
+        first = recovered.entries[0]
+        base = first if isinstance(first, Base) else Base(b"", log_id, 0, 0, 0, bytes(32), 0, 0)
+        found = cls(base, damaged=recovered.damaged_frames > 0)
+        for entry in recovered.entries:
+            found.take(entry)
+        return found
+
+    def take(self, entry: Entry) -> None:
+        """Fold one more entry."""
+        match entry:
+            case Submitted():
+                self.pending[entry.k] = entry
+            case Record():
+                self.records.append(entry)
+            case PackOpened():
+                self.opened[entry.num] = entry.ks
+            case PackClosed():
+                self.closed[entry.num] = entry
+            case PackConfirmed():
+                self.confirmed.add(entry.num)
+            case Sealed():
+                self.sealed.append(entry)
+                self.names.update(entry.ids)
+                for k in [k for k in self.pending if k <= entry.upto_k]:
+                    del self.pending[k]
+            case SegmentConfirmed():
+                self.sent.add(entry.seq)
+            case Names():
+                self.names.update(entry.ids)
+            case Base():
+                pass
+
+    @property
+    def next_seq(self) -> int:
+        """Number of the segment after the last that this device made."""
+        return max([self.base.next_seq, *(sealed.seq + 1 for sealed in self.sealed)])
+
+    @property
+    def next_k(self) -> int:
+        """Number of the next local operation."""
+        return max([self.base.next_k, *(k + 1 for k in self.pending), *(k + 1 for k in self.names)])
+
+    @property
+    def next_pack(self) -> int:
+        """Number of the next local pack."""
+        return max([self.base.next_pack, *(num + 1 for num in self.opened)])
+
+
+class Replay:
+    """Takes pending operations from the journal into a vault whose replica is at the end of this device's log."""
+
+    def __init__(self, vault: Vault, found: Found) -> None:
+        self._vault = vault
+        self._found = found
+        self._packs: dict[int, OpenPack] = {}
+        self._gone = Container(-1)  # stands for whatever held a record that is not there any more
+        self._moves: dict[tuple[int, int], tuple[int, int]] = {}
+        for closed in found.closed.values():
+            for source, old, new in closed.moves:
+                self._moves[source, old] = (closed.num, new)
+
+    async def run(self) -> None:
+        """Do it. Raises StoreError if a manifest that is not here is needed, LocalDisk."""
+        vault, found = self._vault, self._found
+        numbers = [int(path.stem) for path in vault.home.packs_dir.glob("*.pack") if path.stem.isdigit()]
+        vault.records.next_pack = max([found.next_pack, *(number + 1 for number in numbers)])
+        self._open_packs()
+        pending = self._sound() if found.damaged else found.pending
+        contents: dict[int, FileContent] = {}
+        for k, entry in sorted(pending.items()):
+            if entry.delta and isinstance(entry.op, Put):
+                contents[k] = await self._content(entry.op, decode_delta(entry.delta), k)
+        broken = {one.st: one for one in contents.values() if self._is_broken(one)}
+        self._fall_back(broken.values())
+        for k, entry in sorted(pending.items()):
+            content = contents.get(k)
+            self._apply(self._without_records(entry) if content is not None and content.st in broken else entry)
+            if content is not None and isinstance(entry.op, Put):
+                vault.files[content.st].mtime_ns = entry.op.mtime_ns
+        vault.restore_names(found.names)
+        unsent = [sealed for sealed in found.sealed if sealed.seq not in found.sent]
+        if unsent:
+            vault.unconfirmed = unsent[-1]
+            raw = parse_segment(unsent[-1].data, vault.vault_id)
+            vault.keep_body2(raw.digest, bytes(raw.body2), unsent[-1].name)
+        self._drop_dead_packs()
+
+    def _apply(self, entry: Submitted) -> None:
+        self._vault.replica.apply_local(entry.op, entry.k, entry.now_ns)
+        self._vault.pending.add(entry)
+
+    # ---- packs ----------------------------------------------------------------------------------------------------
+
+    def _open_packs(self) -> None:
+        """Local packs that are not confirmed, with the records that were riding in the journal put into their files."""
+        vault, found = self._vault, self._found
+        wanted = sorted(num for num in found.opened if num not in found.confirmed)
+        paths = {num: vault.home.packs_dir / f"{num:012d}.pack" for num in wanted}
+        # A closed pack was durable before it was closed, and is not to be touched any more.
+        riding = sorted((one for one in found.records if one.num in paths), key=lambda one: one.num)
+        with local_disk("restoring packs"):
+            for num, records in groupby(riding, key=lambda one: one.num):
+                if num not in found.closed:
+                    _restore(paths[num], records)
+            if riding:
+                sync_directory(vault.home.packs_dir)
+        for num in wanted:
+            if not paths[num].exists():
+                continue
+            pack = OpenPack(num, found.opened[num], paths[num], recovered=True)
+            closed = found.closed.get(num)
+            if closed is not None:
+                pack.where, pack.id, pack.size = WHERE_PACK, closed.id, closed.size
+                vault.cache.adopt(pack)
+            self._packs[num] = pack
+            vault.records.local[num] = pack
+        vault.packer.closed.update(found.closed)
+
+    def _drop_dead_packs(self) -> None:
+        """What was sealed before the crash, or never became durable, needs its pack no longer."""
+        for pack in list(self._packs.values()):
+            if not any(written.holder.wants(written.chunk, written.ref) for written in pack.records):
+                self._vault.packer.discard(pack)
+
+    # ---- contents -------------------------------------------------------------------------------------------------
+
+    async def _content(self, put: Put, delta: Delta, k: int) -> FileContent:
+        vault = self._vault
+        st = vault.replica.st_of(put.i)
+        content = vault.file_for_replay(st if st is not None else -1)
+        refs: dict[int, Ref] = {}
+        for index, num, off, fkv, digest in delta.chunks:
+            length = sealed_len(min(1 << delta.chunk_log2, delta.size - (index << delta.chunk_log2)))
+            refs[index] = self._ref(num, off, length, fkv, digest) or await self._sealed(content, index, fkv, digest)
+        content.replay(delta, refs, k)
+        for index, ref in refs.items():
+            if isinstance(ref.container, OpenPack):
+                ref.container.adopt_record(content, index, ref, content.plain_len(index))
+        return content
+
+    def _ref(self, num: int, off: int, length: int, fkv: int, digest: bytes) -> Ref | None:
+        num, off = self._moves.get((num, off), (num, off))
+        closed = self._found.closed.get(num)
+        pack: Container | None = self._packs.get(num)
+        if pack is None and closed is not None and num in self._found.confirmed:
+            pack = self._vault.container(Loc(WHERE_PACK, closed.id, 0))
+            pack.size = closed.size
+            pack.named = False
+        return Ref(pack, off, fkv, digest) if pack is not None and off + length <= pack.size else None
+
+    async def _sealed(self, content: FileContent, index: int, fkv: int, digest: bytes) -> Ref:
+        """A record that no pack here has.
+
+        Either a segment went ahead of this operation and has it, or it was overwritten before the crash and left out
+        when its pack was closed: then nothing in force needs it. Else it is lost.
+        """
+        try:
+            return await content.find_sealed(index, digest)
+        except HostileStore:
+            return Ref(self._gone, 0, fkv, digest)
+
+    def _is_broken(self, content: FileContent) -> bool:
+        return any(ref.container is self._gone for ref in content.map.top.chunks.values())
+
+    def _fall_back(self, broken: Iterable[FileContent]) -> None:
+        """Start these files anew from their sealed versions."""
+        vault = self._vault
+        for content in broken:
+            log.error("the unsent content of inode %d is lost: it falls back to what was sent before", content.st)
+            vault.cache.damaged[f"inode {content.st}"] = "its unsent changes are lost"
+            content.map.cut(0)  # what is left of it in packs is of no use
+            del vault.files[content.st]
+
+    def _without_records(self, entry: Submitted) -> Submitted:
+        """The same change of a file, made of the content that it has anyway."""
+        vault, op = self._vault, entry.op
+        if not isinstance(op, Put):
+            return entry
+        st = vault.replica.st_of(op.i)
+        content = vault.file_for_replay(st if st is not None else -1)
+        content.ensure_loaded()
+        if not content.fid:
+            content.lineage.write_key()
+        delta = Delta(content.fid, content.size, content.chunk_log2, b"", tuple(content.lineage.minted), -1, ())
+        content.lineage.minted = []
+        content.replay(delta, {}, entry.k)
+        stub = Content(delta.fid, delta.size, delta.chunk_log2, b"", (), Inline(()))
+        return Submitted(entry.k, entry.now_ns, replace(op, content=stub), encode_delta(delta))
+
+    # ---- damage ---------------------------------------------------------------------------------------------------
+
+    def _sound(self) -> dict[int, Submitted]:
+        """The pending operations that build on nothing that is lost."""
+        sound: dict[int, Submitted] = {}
+        for k, entry in sorted(self._found.pending.items()):
+            if all(
+                one in sound or one == k or one in self._found.names or self._vault.replica.own_id(one) is not None
+                for one in _cited(entry.op)
+            ):
+                sound[k] = entry
+        if len(sound) < len(self._found.pending):
+            log.error("%d changes are left out: they build on lost ones", len(self._found.pending) - len(sound))
+        return sound
+
+
+def _cited(op: Op) -> set[int]:
+    """Numbers of the local operations that `op` refers to."""
+    cited: set[int] = set()
+
+    def op_id(one: OpId) -> OpId:
+        k = provisional_number(one)
+        if k is not None:
+            cited.add(k)
+        return one
+
+    def inode(ino: bytes) -> bytes:
+        if is_provisional_ino(ino):
+            cited.add(int.from_bytes(ino[8:], "big"))
+        return ino
+
+    rename_ids(op, Exchange(op_id, inode))
+    return cited
+
+
+def _restore(path: Path, records: Iterable[Record]) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        for record in records:
+            os.pwrite(fd, record.data, record.off)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
