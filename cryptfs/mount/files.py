@@ -145,8 +145,11 @@ class Files:
     async def fsync(self, fh: int) -> None:
         """Durable on this machine, or in the store with `fsync=remote`."""
         content = self.handle(fh).opened.content
-        if content.dirty and not content.detached:
-            await content.hand_over()
+        if self._fsync_remote:
+            if content.dirty and not content.detached:
+                await content.hand_over()
+        else:
+            content.persist()
         await self.commit()
 
     async def commit(self) -> None:

@@ -21,6 +21,7 @@ from cryptfs.vault.containers import OpenPack, Ref
 from cryptfs.vault.reading import ReadContent
 from cryptfs.vault.records import SOLO_PACK_TARGET
 from cryptfs.vault.stored import Host
+from cryptfs.vault.writelog import WriteLog
 
 __all__ = ["FILE_SIZE_MAX", "FileContent"]
 
@@ -43,8 +44,8 @@ class FileContent(ReadContent):
     """
 
     __slots__ = (
-        "_dirty_since", "_solo", "_unsubmitted", "_writes", "changed", "cut_since", "detached", "digest", "mtime_ns",
-        "opens", "pending",
+        "_dirty_since", "_log", "_solo", "_unsubmitted", "_writes", "changed", "cut_since", "detached", "digest",
+        "logged", "mtime_ns", "opens", "pending",
     )  # fmt: skip
 
     def __init__(self, host: Host, st: int, size: int, mtime_ns: int) -> None:
@@ -62,6 +63,9 @@ class FileContent(ReadContent):
         self._dirty_since = 0
         self._writes = 0  # grows with every change; who waited compares it
         self._unsubmitted: dict[int, Ref] = {}
+        self._log = WriteLog()
+        self.logged = False
+        """The journal holds changes of this file that no hand-over has told."""
         self._solo: OpenPack | None = None
 
     @property
@@ -133,6 +137,7 @@ class FileContent(ReadContent):
             stop = min(end, start + chunk)
             piece = data[at - offset : stop - offset]
             if stop - at == chunk:
+                self._log.abandon()
                 self._seal(index, piece)
                 self.size = max(self.size, stop)
             else:
@@ -142,6 +147,7 @@ class FileContent(ReadContent):
                 if buffer is None:
                     buffer = self._make_dirty(index, None)
                 buffer[at - start : stop - start] = piece
+                self._log.note(at, stop - at)
             at = stop
 
     def _make_dirty(self, index: int, plain: bytes | bytearray | None) -> bytearray:
@@ -212,6 +218,7 @@ class FileContent(ReadContent):
                 await self._gather(size, size + 1)
             else:
                 await self.load_keys()
+        self._log.abandon()
         if grows:
             self._grow(size)
         elif size < self.size:
@@ -278,11 +285,33 @@ class FileContent(ReadContent):
         self.map.cut(0)
         self.cut_since = 0
         self.chunk_log2 = new_log2
+        self._log.abandon()
         self._dirty = pieces
         self._host.dirty_bytes += sum(map(len, pieces.values()))
         self._writes += 1
 
     # ---- handing over ---------------------------------------------------------------------------------------------
+
+    def persist(self) -> None:
+        """Have everything written so far in the journal's next frame; for fsync. Few bytes go there as they are.
+
+        Raises LocalDisk, LocalDiskFull.
+        """
+        if not self.changed or self.detached:
+            return
+        if self._log.broken:
+            self.hand_over_now()
+            return
+        if self._log.pieces:
+            pieces = tuple((offset, self._bytes_at(offset, length)) for offset, length in self._log.pieces.items())
+            self._host.log_write(self, pieces, self.size, self.mtime_ns)
+            self._log.put_down()
+            self.logged = True
+
+    def _bytes_at(self, offset: int, length: int) -> bytes:
+        index = offset >> self.chunk_log2
+        at = offset - (index << self.chunk_log2)
+        return bytes(memoryview(self._dirty[index])[at : at + length])
 
     async def hand_over(self) -> None:
         """Seal what is dirty and submit one Put; nothing if nothing changed. Raises LocalDisk, LocalDiskFull."""
@@ -296,6 +325,7 @@ class FileContent(ReadContent):
         self.digest = self._whole_digest()
         for index in sorted(self._dirty):
             self._seal(index, self._dirty[index])
+        self._log.start_anew()
         if self.detached:
             self._unsubmitted.clear()
             self.cut_since = -1
@@ -303,14 +333,14 @@ class FileContent(ReadContent):
             return
         self.lineage.write_key()  # also an empty or all-hole content has a lineage and a key
         delta = Delta(
-            self.fid, self.size, self.chunk_log2, self.digest, tuple(self.lineage.minted), self.cut_since,
+            self.st, self.fid, self.size, self.chunk_log2, self.digest, tuple(self.lineage.minted), self.cut_since,
             tuple((i, r.container.num, r.off, r.fkv, r.hash) for i, r in self._unsubmitted.items()),
         )  # fmt: skip
         self.base_ver = self._host.submit_put(self, delta, self.base_ver, self.mtime_ns)
         self.lineage.minted = []
         self._unsubmitted = {}
         self.cut_since = -1
-        self.changed = False
+        self.changed = self.logged = False
         self.pending += 1
 
     def _whole_digest(self) -> bytes:

@@ -34,7 +34,7 @@ from cryptfs.vault.disk import local_disk, sync_directory
 
 __all__ = [
     "Base", "Entry", "Journal", "PackClosed", "PackConfirmed", "PackOpened", "Record", "Recovered", "Sealed",
-    "SegmentConfirmed", "Submitted",
+    "SegmentConfirmed", "Submitted", "Wrote",
 ]  # fmt: skip
 
 _MAGIC: Final = b"CFSJRNL2"
@@ -127,7 +127,20 @@ class Names(_Entry, frozen=True, tag=8):
     ids: tuple[tuple[int, int], ...]
 
 
-Entry = Base | Submitted | Record | PackOpened | PackClosed | PackConfirmed | Sealed | SegmentConfirmed | Names
+class Wrote(_Entry, frozen=True, tag=9):
+    """Bytes written to the inode `ino` and not handed over yet: (offset, bytes) pieces; `size`, `mtime_ns` of the file.
+
+    A later hand-over with the same `st` takes them in.
+    """
+
+    st: int
+    ino: bytes
+    size: int
+    mtime_ns: int
+    pieces: tuple[tuple[int, bytes], ...]
+
+
+Entry = Base | Submitted | Record | PackOpened | PackClosed | PackConfirmed | Sealed | SegmentConfirmed | Names | Wrote
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(tuple[Entry, ...])
@@ -191,8 +204,13 @@ class Journal:
         return Recovered(generations[0], damaged_frames=1) if generations else None
 
     def start(self, entries: list[Entry]) -> None:
-        """Begin a new generation with `entries` (a Base first) and delete older files. Blocking; raises LocalDisk."""
-        self._write_generation(entries, list)
+        """Begin a new generation with `entries` (a Base first) and delete older files. Blocking; raises LocalDisk.
+
+        The entries tell all that was appended before, too.
+        """
+        self._write_generation(entries, self.before_write(True))
+        self._buffer.clear()
+        self._durable = self._appended
 
     def _read(self, generation: int) -> Recovered | None:
         """What the file says; None if no frame opens: the machine stopped before the first was durable."""

@@ -36,6 +36,7 @@ from cryptfs.vault.journal import (
     Sealed,
     SegmentConfirmed,
     Submitted,
+    Wrote,
 )
 from cryptfs.vault.vault import Vault
 
@@ -58,6 +59,7 @@ class Found:
     records: list[Record] = field(default_factory=list)
     sealed: list[Sealed] = field(default_factory=list)
     sent: set[int] = field(default_factory=set)
+    wrote: dict[int, list[Wrote]] = field(default_factory=dict)  # st -> writes that no hand-over has taken in
 
     @classmethod
     def read(cls, recovered: Recovered | None, log_id: bytes) -> "Found | None":
@@ -76,6 +78,10 @@ class Found:
         match entry:
             case Submitted():
                 self.pending[entry.k] = entry
+                if entry.delta:
+                    self.wrote.pop(decode_delta(entry.delta).st, None)
+            case Wrote():
+                self.wrote.setdefault(entry.st, []).append(entry)
             case Record():
                 self.records.append(entry)
             case PackOpened():
@@ -143,6 +149,7 @@ class Replay:
             self._apply(self._without_records(entry) if content is not None and content.st in broken else entry)
             if content is not None and isinstance(entry.op, Put):
                 vault.files[content.st].mtime_ns = entry.op.mtime_ns
+        await self._write_again()
         vault.restore_names(found.names)
         unsent = [sealed for sealed in found.sealed if sealed.seq not in found.sent]
         if unsent:
@@ -154,6 +161,22 @@ class Replay:
     def _apply(self, entry: Submitted) -> None:
         self._vault.replica.apply_local(entry.op, entry.k, entry.now_ns)
         self._vault.pending.add(entry)
+
+    async def _write_again(self) -> None:
+        """What programs wrote and made durable, but was not handed over: write it again, and hand it over."""
+        vault = self._vault
+        vault.next_k = max(vault.replica.next_k(), self._found.next_k)
+        for writes in self._found.wrote.values():
+            st = vault.replica.st_of(writes[0].ino)
+            node = vault.replica.node(st) if st is not None else None
+            if st is None or node is None or node.nlink == 0:
+                continue
+            content = vault.file_for_replay(st)
+            for one in writes:
+                for offset, data in one.pieces:
+                    await content.write(offset, data, one.mtime_ns)
+                content.mtime_ns = one.mtime_ns
+            content.hand_over_now()
 
     # ---- packs ----------------------------------------------------------------------------------------------------
 
@@ -247,7 +270,9 @@ class Replay:
         content.ensure_loaded()
         if not content.fid:
             content.lineage.write_key()
-        delta = Delta(content.fid, content.size, content.chunk_log2, b"", tuple(content.lineage.minted), -1, ())
+        delta = Delta(
+            content.st, content.fid, content.size, content.chunk_log2, b"", tuple(content.lineage.minted), -1, ()
+        )
         content.lineage.minted = []
         content.replay(delta, {}, entry.k)
         stub = Content(delta.fid, delta.size, delta.chunk_log2, b"", (), Inline(()))

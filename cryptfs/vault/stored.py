@@ -49,6 +49,11 @@ class Host(Protocol):
     def submit_put(self, content: "StoredContent", delta: Delta, base: Ver, mtime_ns: int) -> Ver:
         """Journal and apply a Put; returns the version it makes."""
 
+    def log_write(
+        self, content: "StoredContent", pieces: tuple[tuple[int, bytes], ...], size: int, mtime_ns: int
+    ) -> None:
+        """Journal bytes of a file that is not handed over yet: (offset, bytes), size and mtime of the whole."""
+
     def check_space(self) -> None:
         """Raise LocalDiskFull or Quota when nothing more can be accepted."""
 

@@ -7,6 +7,7 @@ the log when it changes, and tried again; it never ends a task.
 import logging
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -37,6 +38,12 @@ _JOURNAL_FEW: Final = 100
 _RESERVE_MIN: Final = 4 << 20
 _RESERVE_MAX: Final = 64 << 20
 """Bounds of the free space on the local disk below which programs get ENOSPC; what was accepted fits."""
+
+
+def _is_full(directory: Path) -> bool:
+    status = os.statvfs(directory)
+    free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
+    return free < max(_RESERVE_MIN, min(_RESERVE_MAX, total // 50))
 
 
 class Upkeep:
@@ -100,9 +107,8 @@ class Upkeep:
                     self.note(err)
 
     def _look_at_disk(self) -> None:
-        status = os.statvfs(self._vault.home.data_dir)
-        free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
-        self.disk_full = free < max(_RESERVE_MIN, min(_RESERVE_MAX, total // 50))
+        home = self._vault.home
+        self.disk_full = _is_full(home.data_dir) or _is_full(home.cache_dir)
         self.spool_full = self._vault.pending_bytes() > self._vault.options.spool_bytes
 
     async def _seal_regularly(self) -> None:

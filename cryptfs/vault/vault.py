@@ -18,7 +18,7 @@ import trio
 from cryptfs.errors import CryptfsError, FsError, LocalDiskFull, Quota
 from cryptfs.faults import Faults
 from cryptfs.format.content import Content, Inline, Loc
-from cryptfs.format.operation import Create, Op, Put, Ver, op_id_bytes, provisional_op_id
+from cryptfs.format.operation import Create, Link, Op, Put, SetXattr, Ver, op_id_bytes, provisional_op_id
 from cryptfs.format.pack import PackHint
 from cryptfs.group.keyring import Keyring
 from cryptfs.group.membership import Membership
@@ -40,6 +40,7 @@ from cryptfs.vault.journal import (
     Record,
     Sealed,
     Submitted,
+    Wrote,
 )
 from cryptfs.vault.packer import Packer
 from cryptfs.vault.pending import PENDING_MAX, Pending
@@ -176,11 +177,21 @@ class Vault:
         op = Put(self.replica.ino_of(content.st), base, stub, mtime_ns)
         return (provisional_op_id(self._accept(op, encode_delta(delta))),)
 
+    def log_write(
+        self, content: StoredContent, pieces: tuple[tuple[int, bytes], ...], size: int, mtime_ns: int
+    ) -> None:
+        """Journal what was written to a file that is not handed over yet; for `FileContent`."""
+        if self.read_only:
+            raise FsError(errno.EROFS)
+        self.journal.append(Wrote(content.st, self.replica.ino_of(content.st), size, mtime_ns, pieces))
+
     def _accept(self, op: Op, delta: bytes) -> int:
         if self.read_only:
             raise FsError(errno.EROFS)
         if len(self.pending) >= PENDING_MAX * 4:
             raise LocalDiskFull("Too many changes wait for the store.", "Wait until they are sent (`cryptfs status`).")
+        if self.upkeep.disk_full and isinstance(op, Create | Link | SetXattr):
+            raise LocalDiskFull("The local disk is full.")
         k = self.next_k
         now_ns = time.time_ns()
         # Shown as ctime: what is made or written changed when the program did it, not when that is handed over.
@@ -364,7 +375,10 @@ class Vault:
         return sync
 
     def snapshot(self) -> list[Entry]:
-        """What a new journal must begin with."""
+        """What a new journal must begin with. Raises LocalDisk, LocalDiskFull."""
+        for content in list(self.files.values()):
+            if content.logged:
+                content.hand_over_now()
         at = self.standing.log
         entries: list[Entry] = [
             Base(
