@@ -194,11 +194,13 @@ async def test_the_last_handle_gives_the_content_back(kernel):
     assert not kernel.fs.inodes.opened
 
 
-async def test_fsync_hands_over_and_commits_here_or_at_the_store(kernel):
+async def test_fsync_puts_the_bytes_down_and_commits_without_handing_the_file_over(kernel):
     fh, _ = kernel.create("f")
     await kernel.fs.files.write(fh, 0, b"x")
     await kernel.fs.files.fsync(fh)
-    assert (kinds(kernel.vault), kernel.vault.commits, kernel.vault.syncs) == ([Create, Put], 1, 0)
+    assert (kinds(kernel.vault), kernel.vault.commits, kernel.vault.syncs) == ([Create], 1, 0)
+    await kernel.fs.files.flush(fh)
+    assert kinds(kernel.vault) == [Create, Put]
 
 
 async def test_fsync_remote_waits_for_the_store(vault, kernel):
