@@ -18,8 +18,10 @@ from cryptfs.crypto.importing import import_certificate
 from cryptfs.errors import NotAllowed, UsageError
 from cryptfs.vault.home import VaultHome
 
-__all__ = ["ROLE", "add", "approve", "deny", "invite", "requests"]
+__all__ = ["NAMELESS", "ROLE", "add", "approve", "deny", "invite", "requests"]
 
+NAMELESS: Final = "member"
+"""What a newcomer is called who gave no name."""
 ROLE: Final = click.Choice(["reader", "writer", "admin", "owner"])
 _UNIT_MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 
@@ -121,6 +123,8 @@ def requests(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
 
 
 def _who_asks(one: dict[str, Any]) -> str:
+    if one["invited_as"] and one["name"] == NAMELESS:
+        return str(one["invited_as"])
     if one["invited_as"] and one["invited_as"] != one["name"]:
         return f"{one['name']} (invited: {one['invited_as']})"
     return str(one["name"])
@@ -182,7 +186,7 @@ def approve(
     done = []
     for one in chosen:
         told = _compare(one, words) if not one["invited"] or one["doubts"] or words else ""
-        agree(_admission(one, role, member), f"Let in {one['name']}?", yes=yes)
+        agree(_admission(one, role, member), f"Let in {_who_asks(one)}?", yes=yes)
         done.append(
             act(home, passphrase_file, "approve", request=one["id"], words=told, role=role or "", member=member)
         )

@@ -17,6 +17,7 @@ import trio
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
 from cryptfs.cli.control import Daemon
+from cryptfs.cli.inviting import NAMELESS
 from cryptfs.cli.opening import open_here
 from cryptfs.cli.output import document, line, note, safe
 from cryptfs.cli.paperwords import read_phrases
@@ -116,7 +117,7 @@ def _known_keys(home: VaultHome, ticket: Token, passphrase_file: Path | None) ->
 
 def _ask_display(cert: Path | None) -> str:
     if cert is not None or not sys.stdin.isatty():
-        return "member"
+        return NAMELESS
     typed: str = click.prompt("What shall the others call you", err=True)
     return typed
 
