@@ -200,8 +200,10 @@ class Journal:
                 found = self._read(generation)
                 if found is not None:
                     return found
-        self._evidence.update(generations)
-        return Recovered(generations[0], damaged_frames=1) if generations else None
+            # An empty file is what a first start leaves that was killed: nothing had been accepted yet.
+            unreadable = [one for one in generations if self._path(one).stat().st_size > 0]
+        self._evidence.update(unreadable)
+        return Recovered(unreadable[0], damaged_frames=1) if unreadable else None
 
     def start(self, entries: list[Entry]) -> None:
         """Begin a new generation with `entries` (a Base first) and delete older files. Blocking; raises LocalDisk.
