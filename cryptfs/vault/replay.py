@@ -14,8 +14,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from cryptfs.crypto.seal import sealed_len
-from cryptfs.errors import HostileStore
+from cryptfs.errors import HostileStore, StoreError
 from cryptfs.format.content import WHERE_PACK, Content, Inline, Loc
+from cryptfs.format.names import pack_name
 from cryptfs.format.operation import Op, OpId, Put, is_provisional_ino, provisional_number
 from cryptfs.format.segment import parse_segment
 from cryptfs.tree.renaming import Names as Exchange
@@ -137,6 +138,7 @@ class Replay:
         numbers = [int(path.stem) for path in vault.home.packs_dir.glob("*.pack") if path.stem.isdigit()]
         vault.records.next_pack = max([found.next_pack, *(number + 1 for number in numbers)])
         self._open_packs()
+        await self._look_for_closed()
         pending = self._sound() if found.damaged else found.pending
         contents: dict[int, FileContent] = {}
         for k, entry in sorted(pending.items()):
@@ -204,6 +206,18 @@ class Replay:
             self._packs[num] = pack
             vault.records.local[num] = pack
         vault.packer.closed.update(found.closed)
+
+    async def _look_for_closed(self) -> None:
+        """Closed packs whose files are not here any more: most likely the store got them just before the crash."""
+        vault, found = self._vault, self._found
+        for num in sorted(found.closed.keys() - found.confirmed - self._packs.keys()):
+            container = vault.container(Loc(WHERE_PACK, found.closed[num].id, 0))
+            try:
+                there = container.path is not None or await vault.sender.size(pack_name(container.id)) is not None
+            except StoreError:
+                there = True  # nobody knows; if it is not, its files cannot be read
+            if there:
+                found.confirmed.add(num)
 
     def _drop_dead_packs(self) -> None:
         """What was sealed before the crash, or never became durable, needs its pack no longer."""

@@ -29,7 +29,10 @@ WATCHED = ("fsync", "fdatasync", "pwrite", "rename", "replace", "unlink", "link"
 
 @dataclass(frozen=True)
 class Action:
-    """`kind`: make, write, cut, remove (they change the state), or commit, seal, compact, evict."""
+    """`kind`: make, write, save, cut, remove (they change the state), or commit, seal, compact, evict.
+
+    `save` is a write to a file that stays open, put down for the commit that follows, as `fsync` does.
+    """
 
     kind: str
     name: bytes = b""
@@ -54,6 +57,9 @@ def plan(seed: int, length: int = 26) -> list[Action]:
                 actions.append(Action("make", names[-1]))
             size = rng.choice([10, 3000, 70_000, 300_000, 1_200_000])
             actions.append(Action("write", rng.choice(names), rng.randrange(60_000), rng.randbytes(size)))
+        if names and rng.random() < 0.3:
+            actions.append(Action("save", rng.choice(names), rng.randrange(60_000), rng.randbytes(500)))
+            actions.append(Action("commit"))
         kind = rng.random()
         if kind < 0.5:
             actions.append(Action("commit"))
@@ -75,7 +81,7 @@ def states(actions: list[Action]) -> list[State]:
         match action.kind:
             case "make":
                 state[action.name] = b""
-            case "write":
+            case "write" | "save":
                 at = action.offset
                 state[action.name] = old[:at].ljust(at, b"\0") + action.data + old[at + len(action.data) :]
             case "cut":
@@ -92,7 +98,17 @@ async def act(vault: Vault, action: Action) -> None:
         case "make":
             make_file(vault, action.name)
         case "remove":
+            entry = vault.replica.lookup(1, action.name)
             remove_file(vault, action.name)
+            content = vault.file_if_open(entry.st) if entry is not None else None
+            if content is not None:
+                content.detached = True
+        case "save":
+            entry = vault.replica.lookup(1, action.name)
+            assert entry is not None
+            content = vault.open_file(entry.st)
+            await content.write(action.offset, action.data, 1)
+            content.persist()
         case "write" | "cut":
             entry = vault.replica.lookup(1, action.name)
             assert entry is not None
@@ -101,6 +117,7 @@ async def act(vault: Vault, action: Action) -> None:
                 await content.write(action.offset, action.data, 1)
             else:
                 await content.truncate(action.offset, 1)
+            content.hand_over_now()
             vault.release_file(content)
         case "commit":
             await vault.commit()
