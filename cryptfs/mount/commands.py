@@ -31,13 +31,14 @@ class Commands:
     """
 
     def __init__(self, fs: FileSystem, point: Path, pid: int, requests: Callable[[], Mapping[str, int]]) -> None:
-        self._fs = fs
+        self.fs = fs
         self._vault = fs.vault
         self._point = point
         self._pid = pid
         self._requests = requests
         self._began = time.monotonic()
-        self._acting = trio.Lock()
+        self.acting = trio.Lock()
+        """Held while this device decides about the group."""
 
     def table(self) -> dict[str, Command]:
         """By name."""
@@ -59,7 +60,7 @@ class Commands:
             "pid": self._pid,
             "uptime_seconds": int(time.monotonic() - self._began),
             "requests": dict(self._requests()),
-            "failed_hand_overs": self._fs.files.failed_hand_overs,
+            "failed_hand_overs": self.fs.files.failed_hand_overs,
         }
         return self._vault.status() | mine
 
@@ -69,7 +70,7 @@ class Commands:
                 await trio.sleep(_PROGRESS_SECONDS)
                 await say({"progress": {"pending_bytes": self._pending_bytes()}})
 
-        await self._fs.files.hand_over_all()
+        await self.fs.files.hand_over_all()
         await say({"progress": {"pending_bytes": self._pending_bytes()}})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(progress)
@@ -88,12 +89,12 @@ class Commands:
         arguments = request.get("arguments", {})
         if not isinstance(arguments, dict):
             raise UsageError("`admin` needs an object of arguments.")
-        async with self._acting:
+        async with self.acting:
             return await perform(self._vault, str(request.get("act")), arguments)
 
     async def _umount(self, request: Answer, _: Say) -> Answer:
         """Hand over and unmount; the kernel may still ask us things while it does, hence the thread."""
-        await self._fs.files.hand_over_all()
+        await self.fs.files.hand_over_all()
         await self._vault.commit()
         lazy = bool(request.get("lazy"))
         await trio.to_thread.run_sync(lambda: unmount(self._point, lazy=lazy))

@@ -37,6 +37,7 @@ from cryptfs.mount.process import Notifier, harden
 from cryptfs.store import open_store
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.opening import open_vault
+from cryptfs.vault.reconciling import keep_reconciled
 from cryptfs.vault.vault import Vault, VaultOptions
 
 __all__ = ["MountLost", "MountProcess", "serve"]
@@ -135,7 +136,7 @@ class MountProcess:
         try:
             adapter = self._mount(fs)
             try:
-                await self._answer_kernel(vault, fs, server, adapter.started)
+                await self._answer_kernel(vault, commands, server, adapter.started)
             finally:
                 with trio.move_on_after(_HAND_OVER_SECONDS) as scope:
                     scope.shield = True
@@ -161,12 +162,15 @@ class MountProcess:
         self._mounted = mount_at(self._point)
         return adapter
 
-    async def _answer_kernel(self, vault: Vault, fs: FileSystem, server: ControlServer, started: trio.Event) -> None:
-        self.invalidator = Invalidator(fs.inodes, fs.names)
+    async def _answer_kernel(
+        self, vault: Vault, commands: Commands, server: ControlServer, started: trio.Event
+    ) -> None:
+        self.invalidator = Invalidator(commands.fs.inodes, commands.fs.names)
         vault.exchange.listeners.append(self.invalidator.pulled)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run)
             nursery.start_soon(self.invalidator.run)
+            nursery.start_soon(keep_reconciled, vault, commands.acting)
             if self._notifier.watchdog_seconds is not None:
                 nursery.start_soon(self._feed_watchdog, self._notifier.watchdog_seconds)
             nursery.start_soon(self._announce, started)

@@ -30,8 +30,8 @@ from cryptfs.vault.vault import Vault
 __all__ = [
     "Pending", "Request", "Welcome",
     "add_by_certificate", "added_by", "approve", "change_role", "check_administrator", "deny", "desk_of", "ends_of",
-    "find_request", "make_invitation", "pending_requests", "point_here", "publish", "reconcile", "remove", "rotate",
-    "set_policy",
+    "find_request", "make_invitation", "needs_reconciling", "pending_requests", "point_here", "publish", "reconcile",
+    "remove", "rotate", "set_policy",
 ]  # fmt: skip
 
 _PUBLISH_SECONDS: Final = 60.0
@@ -293,6 +293,11 @@ async def rotate(vault: Vault) -> Decision:
     """Change the key: what is written from now on is sealed under a new one."""
     (decision,) = await _decide(vault, lambda desk: [desk.rotate()])
     return decision
+
+
+def needs_reconciling(vault: Vault) -> bool:
+    """Whether `reconcile` would find something to do, on what is known here."""
+    return desk_of(vault).reconcile() is not None
 
 
 async def reconcile(vault: Vault) -> Decision | None:

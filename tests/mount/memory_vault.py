@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import trio
+
 from cryptfs.errors import FsError
 from cryptfs.format.content import Content, Inline
 from cryptfs.format.operation import Op, Put
@@ -109,7 +111,8 @@ class MemoryVault:
     commits: int = 0
     syncs: int = 0
     broken: Exception | None = None
-    exchange: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(listeners=[]))
+    exchange: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(listeners=[], settled=trio.Event()))
+    membership: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(role=None))
 
     def submit(self, op: Op) -> int:
         if self.read_only:

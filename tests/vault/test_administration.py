@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from cryptfs.crypto.certificate import Refused
 from cryptfs.crypto.keyfile import DeviceKeys
@@ -21,6 +22,7 @@ from cryptfs.vault.joining import Joining, look, words_of
 from cryptfs.vault.leaving import leave_vault
 from cryptfs.vault.people import choose, describe, unused_label
 from cryptfs.vault.policies import POLICY_KEYS, changed_policy, policy_values
+from cryptfs.vault.reconciling import keep_reconciled
 from cryptfs.vault.recovering import admit_owner, open_by_recovery, remove_by_recovery
 from cryptfs.vault.vault import Vault
 from tests.vault.administration_world import Device, World, now_ms
@@ -527,3 +529,50 @@ async def test_a_device_with_its_own_seed_does_not_pass_for_another(world: World
     await eve.ask(await world.invite(Tier.WRITER))
     with pytest.raises(NotAllowed, match="belong to Bob already"):
         await world.approve("Eve")
+
+
+# ---- by itself -------------------------------------------------------------------------------------------------------
+
+
+async def test_two_removals_at_once_are_finished_by_an_administrators_mount(world: World) -> None:
+    """T-collude-removed, the part that administration settles: the gate is closed, then opened by one rotation."""
+    carl = await world.admit("Carl", Tier.ADMIN)
+    await world.admit("Bob", Tier.WRITER)
+    await world.admit("Eve", Tier.WRITER)
+    async with world.anna.open() as hers, carl.open() as his:
+        await hers.exchange.pull()
+        await his.exchange.pull()
+        decisions = [
+            do.desk_of(vault).remove(entries_of(vault, who), [], do.ends_of(vault))
+            for vault, who in ((hers, "Bob"), (his, "Eve"))
+        ]
+        for decision in decisions:
+            await do.publish(hers.sender, decision.objects)
+        await hers.exchange.pull()
+        assert not hers.membership.gate.open
+        with pytest.raises(NotAllowed, match="finish removing Bob"):
+            await hers.introduce()
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(keep_reconciled, hers, trio.Lock(), (0.0, 0.0))
+                while not hers.membership.gate.open:
+                    await trio.lowlevel.checkpoint()
+                while not hers.standing.log.next_seq:
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+        await his.exchange.pull()
+        assert his.membership.gate.open
+        assert len(his.membership.resolved.epochs) == 1
+        assert {one.display for one in his.membership.resolved.roster.values()} == {"Anna", "Carl"}
+
+
+async def test_a_mount_with_nothing_to_reconcile_changes_nothing(world: World) -> None:
+    async with world.anna.open() as vault:
+        before = sorted((world.folder / "m").iterdir())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_reconciled, vault, trio.Lock(), (0.0, 0.0))
+            told, vault.exchange.settled = vault.exchange.settled, trio.Event()
+            told.set()
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            nursery.cancel_scope.cancel()
+        assert sorted((world.folder / "m").iterdir()) == before
