@@ -139,6 +139,7 @@ class Replay:
         vault.records.next_pack = max([found.next_pack, *(number + 1 for number in numbers)])
         self._open_packs()
         await self._look_for_closed()
+        self._drop_sealed()
         pending = self._sound() if found.damaged else found.pending
         contents: dict[int, FileContent] = {}
         for k, entry in sorted(pending.items()):
@@ -151,7 +152,9 @@ class Replay:
             self._apply(self._without_records(entry) if content is not None and content.st in broken else entry)
             if content is not None and isinstance(entry.op, Put):
                 vault.files[content.st].mtime_ns = entry.op.mtime_ns
+        vault.recovering = True
         await self._write_again()
+        vault.recovering = False
         vault.restore_names(found.names)
         unsent = [sealed for sealed in found.sealed if sealed.seq not in found.sent]
         if unsent:
@@ -174,11 +177,18 @@ class Replay:
             if st is None or node is None or node.nlink == 0:
                 continue
             content = vault.file_for_replay(st)
-            for one in writes:
-                for offset, data in one.pieces:
-                    await content.write(offset, data, one.mtime_ns)
-                content.mtime_ns = one.mtime_ns
-            content.hand_over_now()
+            try:
+                for one in writes:
+                    for offset, data in one.pieces:
+                        await content.write(offset, data, one.mtime_ns)
+                    content.mtime_ns = one.mtime_ns
+            except HostileStore as err:
+                log.warning("saved changes of inode %d are lost: %s", st, err)
+                vault.cache.damaged[f"inode {st}"] = "its saved changes are lost"
+                content.changed = False
+                vault.drop_if_idle(content)
+            else:
+                content.hand_over_now()
 
     # ---- packs ----------------------------------------------------------------------------------------------------
 
@@ -293,6 +303,13 @@ class Replay:
         return Submitted(entry.k, entry.now_ns, replace(op, content=stub), encode_delta(delta))
 
     # ---- damage ---------------------------------------------------------------------------------------------------
+
+    def _drop_sealed(self) -> None:
+        """Operations of which the replica knows that they are sealed: the frame that said so is lost."""
+        pending = self._found.pending
+        last = max((k for k in pending if self._vault.replica.own_id(k) is not None), default=-1)
+        for k in [k for k in pending if k <= last]:
+            del pending[k]
 
     def _sound(self) -> dict[int, Submitted]:
         """The pending operations that build on nothing that is lost."""

@@ -30,6 +30,7 @@ from cryptfs.tree.ids import st_of_k
 from cryptfs.tree.integrate import integrate
 from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.containers import Container, OpenPack, Ref, Written
+from cryptfs.vault.content import FileContent
 from cryptfs.vault.journal import Sealed, SegmentConfirmed
 from cryptfs.vault.manifest import Snapshot, light_content, paged_content, plan_pages, seal_root
 from cryptfs.vault.pending import Batch
@@ -112,6 +113,7 @@ class Sealer:
         batch = vault.pending.batch()
         coalesced = coalesce(settle([Pending(entry.k, entry.op) for entry in batch.entries], vault.replica))
         work = _Work(batch, coalesced)
+        taken: dict[FileContent, Snapshot] = {}
         for at, group in enumerate(coalesced.groups):
             op = group.op
             if not isinstance(op, Create | Put) or op.content is None:
@@ -120,9 +122,11 @@ class Sealer:
             file = vault.files.get(st) if st is not None else None
             if file is None:
                 raise RuntimeError("a pending content has no file")
-            work.snapshots[at] = Snapshot(
-                file, file.map.begin_sealing(), file.map.base, file.size, file.chunk_log2, file.digest
-            )
+            if file not in taken:
+                taken[file] = Snapshot(
+                    file, file.map.begin_sealing(), file.map.base, file.size, file.chunk_log2, file.digest
+                )
+            work.snapshots[at] = taken[file]
         return work
 
     async def _contents(self, work: _Work) -> dict[int, Content]:
@@ -137,7 +141,8 @@ class Sealer:
             await self._confirm_packs(work.snapshots.values())
         # Files that may need pages come first: they may close the pack that small files would copy from.
         for at, snap in sorted(work.snapshots.items(), key=lambda item: -item[1].count):
-            content = await self._light(work, snap, bulk=bulk)
+            content = next((contents[other] for other in contents if work.snapshots[other] is snap), None)
+            content = content or await self._light(work, snap, bulk=bulk)
             contents[at] = content if content is not None else await self._paged(work, snap)
         # A pack that was closed in the background has a name before it has arrived.
         await self._confirm(self._places(work, WHERE_PACK))

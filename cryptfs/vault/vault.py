@@ -112,6 +112,8 @@ class Vault:
         self.pending = Pending()
         self.next_k = 0
         self.dirty_bytes = 0
+        self.recovering = False
+        """Changes that were accepted before a crash are being made again."""
         self.unconfirmed: Sealed | None = None
         self._names: dict[int, int] = {}  # k -> n of operations that pending ones may still refer to
         self.upkeep = Upkeep(self)
@@ -147,7 +149,7 @@ class Vault:
     @property
     def read_only(self) -> bool:
         """Whether nothing may be changed: asked for, or because of this device's role."""
-        return self.options.read_only or bool(self.standing.objection)
+        return not self.recovering and (self.options.read_only or bool(self.standing.objection))
 
     async def refresh_membership(self) -> None:
         """Take in statements that have appeared in the store. Raises StoreError."""
