@@ -28,6 +28,8 @@ __all__ = ["Cache", "SegmentNames"]
 
 log = logging.getLogger(__name__)
 
+_DOUBTFUL: Final = ".doubtful"
+"""Suffix of copies that did not match their name: good for this run, each record compared by itself."""
 _PIECE: Final = 8 << 20
 """Bytes asked of the store at once."""
 
@@ -68,7 +70,9 @@ class Cache:
         known = self._known.get(key)
         if known is None:
             path = self._path(loc.where, loc.id)
-            known = self._known[key] = Container(-1, loc.where, loc.id, path if path.exists() else None)
+            here = path.exists()
+            known = self._known[key] = Container(-1, loc.where, loc.id, path if here else None)
+            known.verified = here  # only what was verified bears this name; what rots later does not open
         return known
 
     def adopt(self, container: Container) -> None:
@@ -130,12 +134,15 @@ class Cache:
                         break
             finally:
                 out.close()
+            verified = digest.digest() == container.id
+            if not verified:
+                path = path.with_suffix(_DOUBTFUL)
             with local_disk("caching a pack"):
                 temporary.rename(path)
         finally:
             temporary.unlink(missing_ok=True)
         container.path, container.size = path, size
-        container.verified = digest.digest() == container.id
+        container.verified = verified
         return name
 
     async def _fetch_body2(self, container: Container) -> str:
@@ -149,10 +156,12 @@ class Cache:
             self.damaged[name] = str(err)
             raise Damaged("a part of a file is damaged in the store") from err
         path = self._path(WHERE_BODY2, container.id)
+        verified = raw.digest == container.id
+        if not verified:
+            path = path.with_suffix(_DOUBTFUL)
         with local_disk("caching a segment"):
             _write(path, bytes(raw.body2))
-        container.path, container.size = path, len(raw.body2)
-        container.verified = raw.digest == container.id
+        container.path, container.size, container.verified = path, len(raw.body2), verified
         return name
 
     async def _get(self, name: str, start: int, length: int | None) -> bytes:
