@@ -68,6 +68,7 @@ async def refresh(sender: Sender, copies: Path, membership: Membership) -> Membe
     later = membership.with_objects(objects.items())
     _write_copies(copies, objects, {}, later)
     _warn(later, membership)
+    _announce(later, membership)
     return later
 
 
@@ -78,6 +79,20 @@ async def _read(sender: Sender, names: list[str]) -> dict[str, bytes]:
         with contextlib.suppress(NotFound):
             objects[name] = await sender.get(name, 0, MEMBERSHIP_OBJECT_MAX)
     return objects
+
+
+def _announce(now: Membership, before: Membership) -> None:
+    """Say who came and who went, and by whom: nobody enters or leaves a group unnoticed."""
+    come, gone = (
+        now.resolved.roster.keys() - before.resolved.roster,
+        before.resolved.roster.keys() - now.resolved.roster,
+    )
+    for one in sorted(come):
+        entry = now.resolved.roster[one]
+        log.info("%s let in %s as %s", now.name_of(entry.adder), now.name_of(one), entry.role.name.lower())
+    for one in sorted(gone):
+        authors = {now.name_of(now.graph.node(removal).author.entry) for removal in now.resolved.removals.get(one, ())}
+        log.info("%s removed %s", " and ".join(sorted(authors)) or "somebody", now.name_of(one))
 
 
 def _warn(membership: Membership, before: Membership | None) -> None:
