@@ -6,7 +6,7 @@
 #   -d DIR   test this directory (a mount of anything) instead of a new cryptfs vault: `-d /tmp` shows what ext4 does
 #
 #   syscalls    libfuse's test_syscalls.c, from Debian's source package fuse3 (compiled here)
-#   stress-ng   its file system stressors with --verify (package stress-ng); SECONDS_EACH=5
+#   stress-ng   its file system stressors with --verify (package stress-ng); SECONDS_EACH=5, STRESSORS="rename link"
 #   fio         random writes in several ways, verified by checksums (package fio)
 #   pjdfstest   needs a checkout built by you: PJDFSTEST=/path/to/pjdfstest (not packaged by Debian or on PyPI)
 #   xfstests    needs a checkout built by you: XFSTESTS=/path/to/xfstests-dev (not packaged by Debian 12)
@@ -73,10 +73,10 @@ syscalls() {
 stress-ng() {
     say "stress-ng, $seconds s each"
     command -v stress-ng >/dev/null || { bad "apt-get install stress-ng"; return; }
-    local stressors="access acl chattr chdir chmod chown copy-file dentry dir dirdeep dirmany dup fallocate fcntl fiemap
+    local stressors=${STRESSORS:-"access acl chattr chdir chmod chown copy-file dentry dir dirdeep dirmany dup fallocate fcntl fiemap
         file-ioctl filename flock fpunch fsize fstat getdent handle hdd inode-flags io iomix lease link lockf lockofd
         metamix mknod mmapmany msync open readahead rename revio seek sendfile splice symlink sync-file touch truncate
-        unlink utime verity xattr"
+        unlink utime verity xattr"}
     mkdir "$target/stress"
     for name in $stressors; do
         printf '%-14s' "$name"
@@ -84,6 +84,7 @@ stress-ng() {
             --hdd-bytes 16M --iomix-bytes 16M --seek-size 16M --revio-bytes 16M --readahead-bytes 16M \
             --dirmany-bytes 0 --copy-file-bytes 128M --fallocate-bytes 16M --no-rand-seed >"$work/src/$name.log" 2>&1 &&
             ! grep -qE '\bfail:' "$work/src/$name.log"; then echo ok
+        elif grep -q 'unrecognized option' "$work/src/$name.log"; then echo "not in this version of stress-ng"
         else echo "FAILED"; grep -E 'fail:|error' "$work/src/$name.log" | head -5; failed=1; fi
     done
 }
