@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Protocol
 
 from cryptfs.crypto.seal import sealed_len
 from cryptfs.errors import LocalDisk
-from cryptfs.vault.disk import local_disk
+from cryptfs.vault.disk import local_disk, sync_directory
 from cryptfs.vault.journal import Record
 
 __all__ = ["PACK_HEADER_LEN", "Container", "Holder", "OpenPack", "Ref", "Written"]
@@ -119,11 +119,12 @@ class Container:
 
 
 @dataclass(slots=True)
-class _Unsynced:
-    """What of a pack is not durable yet: bytes below `journaled` ride in the journal, below `synced` in the file."""
+class _Durable:
+    """What of a pack is durable: bytes below `journaled` in the journal, below `synced` in the file, and its name."""
 
     journaled: int = 0
     synced: int = 0
+    synced_name: bool = False
 
 
 class OpenPack(Container):
@@ -153,7 +154,7 @@ class OpenPack(Container):
         self._tail = tail
         self._tail_start = start  # offset in the file of the first byte of the tail
         self._fill = 0  # bytes used in the tail
-        self._durable = _Unsynced(start, start)
+        self._durable = _Durable(start, start)
         self._doubtful = False
 
     def adopt_record(self, holder: Holder, index: int, ref: Ref, plain_len: int) -> None:
@@ -232,6 +233,9 @@ class OpenPack(Container):
             if self._doubtful:
                 self._write_anew()
             os.fdatasync(self._fd)
+            if not self._durable.synced_name and self.path is not None:
+                sync_directory(self.path.parent)
+                self._durable.synced_name = True
         except OSError:
             self._doubtful = True
             raise

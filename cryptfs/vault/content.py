@@ -45,7 +45,7 @@ class FileContent(ReadContent):
 
     __slots__ = (
         "_dirty_since", "_log", "_solo", "_unsubmitted", "_writes", "changed", "cut_since", "detached", "digest",
-        "logged", "mtime_ns", "opens", "pending",
+        "logged", "mtime_ns", "opens", "pending", "vanishing",
     )  # fmt: skip
 
     def __init__(self, host: Host, st: int, size: int, mtime_ns: int) -> None:
@@ -55,6 +55,8 @@ class FileContent(ReadContent):
         self.pending = 0
         """Submitted puts that no segment carries yet."""
         self.detached = False
+        self.vanishing = False
+        """Made and removed before anybody else could see it: who has it open reads on, but nothing of it is sent."""
         self.changed = False
         """Something was written, cut or extended since the last hand-over."""
         self.cut_since = -1
@@ -363,7 +365,7 @@ class FileContent(ReadContent):
 
     def wants(self, index: int, ref: Ref) -> bool:
         """Whether that record is still part of what is to be sealed, or open here."""
-        return self.map.wants(index, ref)
+        return not self.vanishing and self.map.wants(index, ref)
 
     def superseded(self) -> None:
         """Somebody else made a newer version: start from it, unless changes of our own are under way.

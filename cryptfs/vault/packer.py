@@ -29,7 +29,7 @@ from cryptfs.format.pack import (
     seal_index,
 )
 from cryptfs.group.keyring import Keyring
-from cryptfs.vault.containers import Container, OpenPack, Written
+from cryptfs.vault.containers import PACK_HEADER_LEN, Container, OpenPack, Written
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.disk import local_disk
 from cryptfs.vault.journal import Journal, PackClosed, PackConfirmed
@@ -82,12 +82,10 @@ class Packer:
         """Close the pack if need be, send it, and return when the store has it. Raises LocalDisk, LocalDiskFull."""
         lock = self._locks.setdefault(pack.num, trio.Lock())
         async with lock:
-            if pack.num not in self._records.local:
-                return  # another task was quicker
-            object_ = pack if pack.id else await self._close(pack)
-            if object_ is None:
-                return
-            await self._send(object_)
+            if pack.num in self._records.local:  # else another task was quicker
+                object_ = pack if pack.id else await self._close(pack)
+                if object_ is not None:
+                    await self._send(object_)
         self._locks.pop(pack.num, None)
 
     # ---- closing --------------------------------------------------------------------------------------------------
@@ -103,9 +101,8 @@ class Packer:
         if not live:
             self.discard(pack)
             return None
-        wanted = sum(w.length for w in live)
-        space = pack.size - wanted
-        copy = len(live) < len(pack.records) and (pack.size < _BIG or space > pack.size * _DEAD_TOLERATED)
+        dead = pack.size - PACK_HEADER_LEN - len(pack.ks) - sum(w.length for w in live)
+        copy = dead > 0 and (pack.size < _BIG or dead > pack.size * _DEAD_TOLERATED)
         target = self._new_pack(pack) if copy else pack
         if target.path is None or pack.path is None:
             raise LocalDisk("a pack that was written here is gone")

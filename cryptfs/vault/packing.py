@@ -24,7 +24,7 @@ from cryptfs.format.pack import (
 )
 from cryptfs.format.pack import index_len as sealed_index_len
 from cryptfs.vault.containers import PACK_HEADER_LEN
-from cryptfs.vault.disk import local_disk
+from cryptfs.vault.disk import local_disk, sync_directory
 
 __all__ = ["Finished", "LiveRecord", "PackJob", "finish_pack"]
 
@@ -83,6 +83,7 @@ def finish_pack(job: PackJob) -> Finished:
             size, digest = _write_frame(fd, job, moves)
             job.faults.step("pack.fsync")
             os.fsync(fd)
+            sync_directory(job.target.parent)
         except BaseException:
             if job.target != job.source:
                 job.target.unlink(missing_ok=True)

@@ -113,6 +113,9 @@ class Sealer:
         batch = vault.pending.batch()
         coalesced = coalesce(settle([Pending(entry.k, entry.op) for entry in batch.entries], vault.replica))
         work = _Work(batch, coalesced)
+        for k in coalesced.vanished:
+            if (file := vault.files.get(st_of_k(k))) is not None:
+                file.vanishing = True
         taken: dict[FileContent, Snapshot] = {}
         for at, group in enumerate(coalesced.groups):
             op = group.op

@@ -284,6 +284,7 @@ class Vault:
         """Forget a content nobody needs in memory."""
         if content.opens <= 0 and content.pending <= 0 and (content.detached or not content.dirty):
             content.forget()  # chunks that were loaded for a change that did not come about
+            content.map.cut(0)  # what no segment took is of no use to anybody now
             pack = content.release_pack()
             if pack is not None:
                 pack.finish_filling()
