@@ -179,8 +179,11 @@ def approve(
             note(f"{more} more need their words compared: see `cryptfs-admin requests`.")
     else:
         chosen = [one for one in waiting["requests"] if request in {one["id"], one["name"], one["invited_as"]}]
-        if not chosen:
-            raise UsageError(f"There is no request '{request}'.", f"See `cryptfs-admin requests {name}`.")
+        if len(chosen) != 1:
+            how_many = f"are {len(chosen)} requests" if chosen else "is no request"
+            raise UsageError(f"There {how_many} '{request}'.", f"Give the id: `cryptfs-admin requests {name}`.")
+        if not chosen[0]["invited"] and role is None:
+            raise UsageError("A request without an invitation needs a role.", "Give --role.")
     if not chosen:
         raise NotAllowed("There is nobody to let in.", f"See `cryptfs-admin requests {name}`.")
     done = []

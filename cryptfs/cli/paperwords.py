@@ -14,7 +14,7 @@ from cryptfs.crypto.words import SHARE_WORDS, recovery_seed
 from cryptfs.errors import UsageError
 from cryptfs.vault.disk import local_disk
 
-__all__ = ["read_phrases", "words_option", "write_phrase"]
+__all__ = ["read_phrases", "word_rows", "words_option", "write_phrase"]
 
 _FILE_MAX: Final = 64 << 10
 """Bytes; sixteen phrases take a tenth of it."""
@@ -56,6 +56,15 @@ def _lines(file: Path) -> list[str]:
     if not found:
         raise UsageError(f"{file} holds no recovery words.", "One phrase of 33 words stands in one line.")
     return found
+
+
+def word_rows(phrase: str) -> list[str]:
+    """A phrase as numbered rows, to be written down."""
+    words = phrase.split()
+    return [
+        "".join(f"{number:2}. {word:<10}" for number, word in enumerate(words[start : start + 6], start + 1)).rstrip()
+        for start in range(0, len(words), 6)
+    ]
 
 
 def write_phrase(file: Path, phrase: str) -> None:

@@ -16,7 +16,7 @@ from cryptfs.cli.control import Daemon
 from cryptfs.cli.joining import at_store, make_keys, settle
 from cryptfs.cli.opening import open_here
 from cryptfs.cli.output import document, line, note, safe
-from cryptfs.cli.paperwords import read_phrases, words_option, write_phrase
+from cryptfs.cli.paperwords import read_phrases, word_rows, words_option, write_phrase
 from cryptfs.cli.unlocking import ask_new_passphrase, unlock
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.words import recovery_shares
@@ -207,7 +207,10 @@ def split(*, name: str, how: str, recovery_files: tuple[Path, ...], into: Path |
             line(str(file))
         else:
             click.clear()
-            line(f"Share {number} of {len(shares)}, any {found[1]} are needed:\n\n  {share}\n")
+            line(f"Share {number} of {len(shares)}, any {found[1]} are needed:\n")
+            for row in word_rows(share):
+                line(f"  {row}")
+            line()
             click.pause("Write it down, then press a key.", err=True)
             click.clear()
     note(f"Give each to another person. Any {found[1]} of them together rule the vault.")

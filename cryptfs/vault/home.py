@@ -6,6 +6,8 @@
 | `data/NAME/keys.cfs`      | this device's keys, sealed                         | nobody: precious             |
 | `data/NAME/journal-*`     | accepted changes that the store does not have yet  | nobody: precious             |
 | `data/NAME/packs/`        | sealed records not confirmed by the store yet      | nobody: precious             |
+| `data/NAME/invitations.cfs` | open invitations of this device, sealed         | makes them worthless         |
+| `data/NAME/joining.cfs`   | the token, until the first opening has checked it  | weakens that check           |
 | `data/NAME/trust.cfs`     | what this device has seen (rollback detection)     | weakens rollback detection   |
 | `cache/NAME/`             | replica and confirmed packs                        | anybody, while not mounted   |
 | `run/NAME.sock`           | control socket of the running mount                | -                            |

@@ -182,7 +182,10 @@ def test_words_let_in_who_has_no_invitation_of_this_device(anna: Person, person:
     bob.join(invite(anna, "--words"), "--display-name", "Bob")
     (request,) = anna.json("requests", "team")["requests"]  # type: ignore[call-overload]
     assert anna.admin("approve", "team", "--all", "--yes").code == 77
-    assert anna.admin("approve", "team", "Bob", "--yes").code == 64
+    assert anna.admin("approve", "team", "Bob", "--yes").err.splitlines()[-1] == "Give --role."
+    assert (
+        anna.admin("approve", "team", "Bob", "--role", "writer", "--yes").code == 64
+    )  # words cannot be asked for here
     wrong = anna.admin("approve", "team", "Bob", "--role", "writer", "--words", "one two three", "--yes")
     assert wrong.code == 77
     assert "not the words" in wrong.err
@@ -209,6 +212,22 @@ def test_qr_shows_the_invitation_as_a_picture_beside_it(anna: Person) -> None:
     made = anna.admin("invite", "team", "--role", "reader", "--qr")
     assert made.out.count("\n") == 1
     assert "▄" in made.err
+
+
+def test_a_name_that_two_requests_bear_approves_neither(anna: Person, person: Callable[[str], Person]) -> None:
+    for name in ("bob", "eve"):
+        person(name).join(invite(anna), "--display-name", "Bob")
+    done = anna.admin("approve", "team", "Bob", "--yes")
+    assert (done.code, two_lines(done)[0]) == (64, "cryptfs-admin: There are 2 requests 'Bob'.")
+
+
+def test_a_reader_leaves_too(anna: Person, person: Callable[[str], Person]) -> None:
+    carol = person("carol")
+    carol.join(anna.must("invite", "team", "--role", "reader").strip())
+    anna.must("approve", "team", "--all", "--yes")
+    assert carol.user("ls", "team").code == 0
+    assert carol.user("leave", "team", "--yes").code == 0
+    assert not list(carol.home.rglob("*.cfs"))
 
 
 def test_deny_turns_a_request_down(anna: Person, person: Callable[[str], Person]) -> None:

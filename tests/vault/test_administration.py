@@ -140,6 +140,18 @@ async def test_token_reuse_and_expiry_need_words(world: World) -> None:
     assert (await world.approve("Late", words=" ".join(words_of(late.keys)).upper())).role is Tier.WRITER
 
 
+async def test_a_request_replayed_after_its_device_was_removed_lets_nobody_in(world: World) -> None:
+    bob = world.device("Bob")
+    await bob.ask(await world.invite(Tier.WRITER))
+    (request,) = (world.folder / "j").iterdir()
+    data = request.read_bytes()
+    await world.approve("Bob")
+    await remove(world, "Bob")
+    request.write_bytes(data)
+    with pytest.raises(NotAllowed, match="was used already"):
+        await world.approve("Bob")
+
+
 async def test_without_an_invitation_words_and_a_role_are_needed(world: World) -> None:
     async with world.anna.open() as vault:
         token = await do.point_here(vault, Tier.READER)
