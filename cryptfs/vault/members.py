@@ -111,6 +111,8 @@ async def _fetch(sender: Sender, kept: dict[str, bytes]) -> dict[str, bytes]:
     vanished = sorted(kept.keys() - {GENESIS, *names})
     if vanished:
         log.warning("%d membership objects have disappeared from the store (%s …)", len(vanished), vanished[0])
+    if GENESIS not in objects:
+        kept.pop(GENESIS, None)  # an empty folder, perhaps a disk that is not mounted: nothing may be written there
     return kept | objects
 
 
