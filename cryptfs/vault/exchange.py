@@ -40,6 +40,8 @@ class Exchange:
         self._lock = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)
         self.listeners: list[Listener] = []
+        self.statements: list[str] = []
+        """Names in `m/` as listed last."""
         self.pulls = 0
         self.segments = 0
         """Segments of others taken in since the start."""
@@ -52,6 +54,7 @@ class Exchange:
             vault = self._vault
             news = await self.refresh_membership()
             news = await vault.reader.read_all() or news
+            await vault.trust.look([*self.statements, *vault.reader.listed])
             self.pulls += 1
             if news:
                 self.settled.set()
@@ -61,7 +64,10 @@ class Exchange:
     async def refresh_membership(self) -> bool:
         """Take in new statements and wraps; returns whether there were any. Raises StoreError."""
         vault = self._vault
-        membership = await refresh(vault.sender, vault.home.cache_dir / "members", vault.standing.membership)
+        self.statements = await vault.sender.list("m/")
+        membership = await refresh(
+            vault.sender, vault.home.cache_dir / "members", vault.standing.membership, self.statements
+        )
         if membership is None:
             return False
         vault.standing.adopt(membership)

@@ -98,6 +98,14 @@ class Logs:
             self._places[head] = Placed(found.stamp, self._graph.view(found.mheads)) if known and found else None
         return self._places[head]
 
+    def digest_at(self, log_id: bytes, seq: int) -> bytes | None:
+        """D of a segment that was read or made, 32 bytes; None if it is not known."""
+        state = self.state(log_id)
+        if seq == state.next_seq - 1:
+            return state.digest
+        kept = self._replica.meta_get(f"placed/{log_id.hex()}/{seq}") if seq < state.next_seq else None
+        return _decode_place(kept).digest if kept is not None else None
+
     def last_placed(self, log_id: bytes) -> Placed | None:
         """Where the last segment of a log stands; None before the first."""
         head = self.state(log_id).head(log_id)

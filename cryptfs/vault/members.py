@@ -53,9 +53,12 @@ async def load_membership(sender: Sender, copies: Path, keys: DeviceKeys) -> Mem
     return membership
 
 
-async def refresh(sender: Sender, copies: Path, membership: Membership) -> Membership | None:
-    """The membership with objects that have appeared since; None if there are none. Raises StoreError, HostileStore."""
-    names = [*await sender.list("m/"), *await sender.list("w/")]
+async def refresh(sender: Sender, copies: Path, membership: Membership, statements: list[str]) -> Membership | None:
+    """The membership with objects that have appeared since; None if there are none. Raises StoreError, HostileStore.
+
+    `statements`: the names in `m/` as listed just now.
+    """
+    names = [*statements, *await sender.list("w/")]
     objects = await _read(sender, [name for name in names if not membership.has_object(name)])
     # A tool that synchronises the folder may have shown half of an object.
     again = sorted(membership.damaged.intersection(names))

@@ -31,6 +31,7 @@ from cryptfs.vault.logs import Logs
 from cryptfs.vault.members import load_membership
 from cryptfs.vault.replay import Found, Replay
 from cryptfs.vault.standing import Standing
+from cryptfs.vault.trust import Trust
 from cryptfs.vault.upload import Sender
 from cryptfs.vault.vault import Parts, Vault, VaultOptions
 
@@ -117,7 +118,8 @@ class _Opening:
         standing = Standing(membership, Logs(replica, membership.graph), _entry_of(membership))
         segments = SegmentNames(replica)
         cache = Cache(membership.vault, home.cached_packs_dir, self._sender, segments, self._options.cache_bytes)
-        vault = Vault(Parts(home, standing, replica, journal, self._sender, cache, self._options, self._faults))
+        trust = Trust(home, local_key(keys.local_secret, "memory"), standing, self._sender)
+        vault = Vault(Parts(home, standing, trust, replica, journal, self._sender, cache, self._options, self._faults))
         found = Found.read(recovered, standing.log_id)
         await self._catch_up(vault, found)
         if found is not None:
@@ -158,7 +160,7 @@ class _Opening:
         same_log = found is not None and found.base.log == vault.standing.log_id
         away: StoreError | None = None
         try:
-            await reader.read_all()
+            await vault.exchange.pull()
         except StoreError as err:
             away = err
         for sealed in found.sealed if found is not None else ():

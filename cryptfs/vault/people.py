@@ -44,7 +44,9 @@ def in_order(membership: Membership) -> list[Entry]:
     """The roster, highest role first, the devices of a member together."""
     roster = membership.resolved.roster.values()
     best = {one.member: max(other.role for other in roster if other.member == one.member) for one in roster}
-    return sorted(roster, key=lambda one: (-best[one.member], one.display, one.member, -one.role, one.device.label, one.id))
+    return sorted(
+        roster, key=lambda one: (-best[one.member], one.display, one.member, -one.role, one.device.label, one.id)
+    )
 
 
 def choose(membership: Membership, word: str) -> Chosen:

@@ -54,6 +54,8 @@ class LogReader:
         self._ready: list[IntegratedSegment] = []
         self.own_ids: Mapping[int, int] = {}
         """Local number k to number n of what this device sealed, for a replica that is rebuilt."""
+        self.listed: list[str] = []
+        """Names in `l/` as listed last."""
         self.problems: dict[str, str] = {}
         """Objects that were refused, and why."""
         self.late: dict[bytes, int] = {}
@@ -78,7 +80,8 @@ class LogReader:
 
     async def read_all(self) -> bool:
         """Read every log as far as it goes; returns whether anything was new. Raises StoreError."""
-        waiting = self._by_log(await self._sender.list("l/"))
+        self.listed = await self._sender.list("l/")
+        waiting = self._by_log(self.listed)
         anything, progress = False, True
         try:
             while progress:

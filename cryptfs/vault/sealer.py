@@ -87,10 +87,10 @@ class Sealer:
                 await self._send(vault.unconfirmed)
             if not vault.pending and not anyway:
                 return False
-            vault.standing.check_may_seal()
+            vault.check_may_seal()
             if not vault.standing.alone:
                 await vault.exchange.pull()  # nothing is sealed on a view that may be old
-                vault.standing.check_may_seal()
+                vault.check_may_seal()
             vault.hand_over_pending()
             work = self._begin()
             try:
@@ -338,6 +338,9 @@ class Sealer:
         vault.unconfirmed = None
         self.segments += 1
         vault.confirmed(sealed)
+        head = vault.standing.log.head(vault.standing.log_id)
+        if head is not None and head.seq == sealed.seq:
+            await vault.trust.sent(head)
 
 
 def _placer(here: dict[tuple[int, int], int]) -> Callable[[Ref], Loc]:

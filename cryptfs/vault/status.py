@@ -23,6 +23,7 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "advice": sender.state.advice,
         "trouble": vault.upkeep.trouble,
         "objection": vault.standing.objection,
+        "alarm": vault.trust.words,
         "late_segments": sum(vault.reader.late.values()),
         "refused_objects": dict(vault.reader.problems),
         "pending_operations": len(vault.pending),

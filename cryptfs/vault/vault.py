@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from cryptfs.errors import CryptfsError, FsError, LocalDiskFull, Quota
+from cryptfs.errors import CryptfsError, FsError, LocalDiskFull, NotAllowed, Quota
 from cryptfs.faults import Faults
 from cryptfs.format.content import Content, Inline, Loc
 from cryptfs.format.operation import Create, Link, Op, Put, SetXattr, Ver, op_id_bytes, provisional_op_id
@@ -50,6 +50,7 @@ from cryptfs.vault.sealer import Sealer
 from cryptfs.vault.standing import Standing
 from cryptfs.vault.status import vault_status
 from cryptfs.vault.stored import StoredContent
+from cryptfs.vault.trust import Trust
 from cryptfs.vault.upkeep import Upkeep
 from cryptfs.vault.upload import Sender
 
@@ -86,6 +87,7 @@ class Parts:
 
     home: VaultHome
     standing: Standing
+    trust: Trust
     replica: Replica
     journal: Journal
     sender: Sender
@@ -101,6 +103,7 @@ class Vault:
         self.name = parts.home.name
         self.home = parts.home
         self.standing = parts.standing
+        self.trust = parts.trust
         self.vault_id = parts.standing.vault
         self.replica = parts.replica
         self.journal = parts.journal
@@ -148,8 +151,14 @@ class Vault:
 
     @property
     def read_only(self) -> bool:
-        """Whether nothing may be changed: asked for, or because of this device's role."""
-        return not self.recovering and (self.options.read_only or bool(self.standing.objection))
+        """Whether nothing may be changed: asked for, because of this device's role, or because of an alarm."""
+        return not self.recovering and (self.options.read_only or bool(self.standing.objection or self.trust.stops))
+
+    def check_may_seal(self) -> None:
+        """Raise NotAllowed if a segment by this device would not count, or must not be made now."""
+        self.standing.check_may_seal()
+        if self.trust.stops:
+            raise NotAllowed(f"{self.trust.stops}.", "Unsent changes are kept on this machine.")
 
     async def refresh_membership(self) -> None:
         """Take in statements that have appeared in the store. Raises StoreError."""
@@ -183,12 +192,11 @@ class Vault:
         self, content: StoredContent, pieces: tuple[tuple[int, bytes], ...], size: int, mtime_ns: int
     ) -> None:
         """Journal what was written to a file that is not handed over yet; for `FileContent`."""
-        if self.read_only:
-            raise FsError(errno.EROFS)
         self.journal.append(Wrote(content.st, self.replica.ino_of(content.st), size, mtime_ns, pieces))
 
     def _accept(self, op: Op, delta: bytes) -> int:
-        if self.read_only:
+        # What was written before the role changed or an alarm rose is kept; whether it is sealed is another matter.
+        if self.read_only and not isinstance(op, Put):
             raise FsError(errno.EROFS)
         if len(self.pending) >= PENDING_MAX * 4:
             raise LocalDiskFull("Too many changes wait for the store.", "Wait until they are sent (`cryptfs status`).")
@@ -206,7 +214,9 @@ class Vault:
         return k
 
     def check_space(self) -> None:
-        """Raise LocalDiskFull or Quota when nothing more can be accepted."""
+        """Raise FsError(EROFS), LocalDiskFull or Quota when nothing more can be written."""
+        if self.read_only:
+            raise FsError(errno.EROFS)
         if self.upkeep.disk_full:
             raise LocalDiskFull("The local disk is full.")
         if self.upkeep.spool_full:

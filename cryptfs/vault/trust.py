@@ -1,0 +1,199 @@
+"""Watches that the folder never shows less, or something else, than this device has seen before.
+
+What was seen is in the trust memory (`group/memory.py`), one small sealed file. After every pull the listing is
+compared with it. What contradicts is an alarm at once; what is merely absent becomes one when it stays absent, because
+listings of some stores lag. While an alarm stands nothing is sealed and the mount is read-only; it ends by itself when
+the store shows again what is missing.
+"""
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+import trio
+from msgspec.structs import replace
+
+from cryptfs.crypto.keys import PurposeKey, random_bytes
+from cryptfs.errors import HostileStore, NotFound
+from cryptfs.format.names import SegmentName, StatementName, parse_name, segment_name
+from cryptfs.format.segment import parse_segment, verify_segment
+from cryptfs.format.segment_body import LogHead
+from cryptfs.group.memory import Finding, Sight, TrustMemory, compare, forget, learn, recall, remember
+from cryptfs.store.base import Cap
+from cryptfs.vault.disk import local_disk, sync_directory
+from cryptfs.vault.home import VaultHome
+from cryptfs.vault.standing import Standing
+from cryptfs.vault.upload import Sender
+
+__all__ = ["Trust"]
+
+log = logging.getLogger(__name__)
+
+_PATIENCE: Final = 120.0
+"""Seconds that something may be absent from a listing that may lag."""
+_TWINS_READ: Final = 16
+"""Objects under names of segments that are here already, read in one look: junk is common, forks are not."""
+
+
+class Trust:
+    """The watch of one open vault. `alarms` are those that stand; `lost`: there was no memory to compare with."""
+
+    def __init__(self, home: VaultHome, key: PurposeKey, standing: Standing, sender: Sender) -> None:
+        self._home = home
+        self._key = key
+        self._standing = standing
+        self._sender = sender
+        self._absent_since: dict[Finding, float] = {}
+        self._judged: set[str] = set()
+        self._forked: set[bytes] = set()
+        self.alarms: list[Finding] = []
+        self._limiter = trio.CapacityLimiter(1)
+        self.lost = False
+        self._memory = self._recall()
+
+    def _recall(self) -> TrustMemory:
+        """What the file says. A file that is gone or does not open is said so, and begun anew."""
+        vault = self._standing.vault
+        try:
+            with local_disk("reading what this device has seen"):
+                data = self._home.trust_file.read_bytes() if self._home.trust_file.exists() else b""
+            if data:
+                return recall(data, self._key, vault)
+        except HostileStore as err:
+            log.warning("%s; whether the folder is older than before cannot be told", err)
+        self.lost = True
+        return forget(vault)
+
+    @property
+    def words(self) -> str:
+        """The alarms that stand, for people; empty if none."""
+        standing = self._standing
+        said = []
+        for one in self.alarms:
+            owner = standing.membership.graph.log_owner(one.subject) if len(one.subject) == 16 else None
+            whose = f" ({standing.membership.name_of(owner.entry)})" if owner is not None else ""
+            said.append(one.alarm.words[:1].upper() + one.alarm.words[1:] + whose)
+        return ". ".join(said)
+
+    @property
+    def stops(self) -> str:
+        """Why nothing may be written; empty if no alarm asks for that."""
+        return self.words if any(one.alarm.stops_sealing for one in self.alarms) or self._forked_own() else ""
+
+    def _forked_own(self) -> bool:
+        return self._standing.log_id in self._forked
+
+    async def look(self, names: list[str]) -> None:
+        """Compare a listing of `m/` and `l/` with the memory; without alarms, remember it.
+
+        Raises StoreError, LocalDisk.
+        """
+        parsed = {name: parse_name(name) for name in names}
+        segments: dict[tuple[bytes, int], set[bytes]] = {}
+        for one in parsed.values():
+            if isinstance(one, SegmentName):
+                segments.setdefault((one.log_id, one.seq), set()).add(one.h16)
+        await self._look_for_forks(segments)
+        statements = {one.id for one in parsed.values() if isinstance(one, StatementName)}
+        sight = self._sight(segments, statements)
+        self._decide(compare(self._memory, sight))
+        if not self.alarms:
+            await self._learn(sight)
+
+    def _sight(self, segments: dict[tuple[bytes, int], set[bytes]], statements: set[bytes]) -> Sight:
+        standing, logs = self._standing, self._standing.logs
+        remembered = {(head.log, head.seq): head.digest for head in self._memory.heads}
+
+        def digest_at(log_id: bytes, seq: int) -> bytes | None:
+            """What is there by name; only what was verified counts as something else than remembered."""
+            if log_id in self._forked and (log_id, seq) in remembered:
+                return b""
+            # Beyond what is remembered there may be segments of this device that the last look did not see yet, and
+            # those of a copy used in turn, which are read like any other: neither contradicts anything.
+            known = remembered.get((log_id, seq))
+            return known if known is not None and known[:8] in segments.get((log_id, seq), ()) else None
+
+        heads = {log_id: head for log_id in logs.ids() if (head := logs.state(log_id).head(log_id)) is not None}
+        own = heads.get(standing.log_id)
+        if own is not None and own.digest[:8] not in segments.get((own.log, own.seq), ()):
+            del heads[standing.log_id]  # on its way: remembered once the store has it
+        return Sight(
+            has_statement=lambda one: one in statements or one == standing.vault,
+            digest_at=digest_at,
+            heads=heads,
+            frontier=standing.membership.frontier(),
+            min_format=standing.membership.resolved.policy.min_format,
+            covered={},
+        )
+
+    async def _look_for_forks(self, segments: dict[tuple[bytes, int], set[bytes]]) -> None:
+        """A second signed segment at a place that is taken: two copies of one device are at work."""
+        logs = self._standing.logs
+        read = 0
+        for (log_id, seq), found in sorted(segments.items()):
+            known = logs.digest_at(log_id, seq)
+            for h16 in found - ({known[:8]} if known is not None else found):
+                name = segment_name(log_id, seq, h16.ljust(32, b"\0"))
+                if name not in self._judged and read < _TWINS_READ:
+                    read += 1
+                    self._judged.add(name)
+                    if await self._is_signed(name, LogHead(log_id, seq, known or b"")):
+                        self._forked.add(log_id)
+
+    async def _is_signed(self, name: str, place: LogHead) -> bool:
+        owner = self._standing.membership.graph.log_owner(place.log)
+        if owner is None:
+            return False
+        try:
+            raw = parse_segment(await self._sender.get(name), self._standing.vault)
+            verify_segment(raw, owner.sign_pub)
+        except (NotFound, HostileStore):
+            return False
+        return raw.log_id == place.log and raw.seq == place.seq and raw.digest != place.digest
+
+    def _decide(self, findings: list[Finding]) -> None:
+        """Which findings are alarms by now."""
+        patience = 0.0 if Cap.STRONG_LIST in self._sender.store.caps else _PATIENCE
+        now = time.monotonic()
+        self._absent_since = {one: self._absent_since.get(one, now) for one in findings}
+        alarms = [one for one in findings if now - self._absent_since[one] >= patience]
+        if alarms != self.alarms:
+            self.alarms = alarms
+            if alarms:
+                log.error("%s. Nothing is written until that is answered.", self.words)
+            else:
+                log.warning("the folder shows again what it had shown before")
+
+    async def _learn(self, sight: Sight) -> None:
+        standing = self._standing
+        graph = standing.membership.graph
+        owners = {one: owner.entry for one in sight.heads if (owner := graph.log_owner(one)) is not None}
+        later = learn(self._memory, sight, time.time_ns() // 1_000_000, owners, standing.log_id)
+        same = (later.heads, later.frontier, later.min_format, later.own_log) == (
+            self._memory.heads, self._memory.frontier, self._memory.min_format, self._memory.own_log,
+        )  # fmt: skip
+        if not same or not self._home.trust_file.exists():
+            await self._save(later)
+
+    async def sent(self, head: LogHead) -> None:
+        """The store has a segment of this device. Raises LocalDisk."""
+        heads = {one.log: one for one in self._memory.heads} | {head.log: head}
+        await self._save(replace(self._memory, heads=tuple(heads[one] for one in sorted(heads)), own_log=head.log))
+
+    async def _save(self, later: TrustMemory) -> None:
+        self._memory = later
+        data = remember(later, self._key)
+        await trio.to_thread.run_sync(_write, self._home.trust_file, data, limiter=self._limiter)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with local_disk("remembering what was seen"):
+        temporary = path.with_name(f".tmp-{random_bytes(8).hex()}")
+        with temporary.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.rename(path)
+        sync_directory(path.parent)
