@@ -389,8 +389,6 @@ def make_noise(world: World, other: World, rng: random.Random) -> dict[str, int]
             assert parse_name(f"{folder}/{text}") is not None
             (world.folder / folder / text).write_bytes(data)
             count[folder] += 1
-    with (world.folder / "m" / rng.randbytes(32).hex()).open("wb") as endless:
-        endless.truncate(8 << 30)
     return count
 
 
@@ -422,6 +420,34 @@ async def test_noise_of_every_kind_is_counted_and_named_and_stops_nothing(
         await do.remove(vault, entries_of(vault, "Bob"), [])
     await write(carol, b"g", b"works too")
     assert await read(world.anna, b"g") == b"works too"
+
+
+async def test_no_object_is_read_beyond_what_an_honest_one_has_and_noise_is_not_kept(world: World) -> None:
+    bob = await world.admit("Bob", Tier.WRITER)
+    (world.folder / "j").mkdir(exist_ok=True)
+    honest = sum(1 for folder in ("m", "w") for _ in (world.folder / folder).iterdir())
+    for name in (f"m/{'a' * 64}", f"w/{'a' * 32}-{'b' * 16}", f"j/{'a' * 32}"):
+        with (world.folder / name).open("wb") as endless:
+            endless.truncate(16 << 20)
+    lengths: list[int] = []
+    async with bob.open():
+        copies = list((bob.home.cache_dir / "members").iterdir())
+        assert len(copies) == honest + 1  # and the genesis
+    async with world.anna.open() as vault:
+        get = vault.sender.get
+
+        async def noticed(*args: object, **more: object) -> bytes:
+            data = await get(*args, **more)  # type: ignore[arg-type]
+            lengths.append(len(data))
+            return data
+
+        vault.sender.get = noticed  # type: ignore[method-assign]
+        pending = await do.pending_requests(vault)
+        await vault.refresh_membership()
+    assert pending.requests == ()
+    assert len(pending.left_out) == 1
+    assert len(lengths) >= 3
+    assert max(lengths) < 2 << 20
 
 
 async def test_half_a_statement_is_read_again_when_it_is_whole(world: World) -> None:
