@@ -59,6 +59,7 @@ class _Work:
     body2: bytearray = field(default_factory=bytearray)
     here: dict[tuple[int, int], int] = field(default_factory=dict)  # (local pack, offset) -> offset in body2
     manifests: list[Container] = field(default_factory=list)
+    ahead: bool = False  # a file was saved again later than the batch goes: its content is already that one
     packs: tuple[PackRef, ...] = ()
     wall_ms: int = 0
     stamp: int = 0
@@ -129,7 +130,8 @@ class Sealer:
                 taken[file] = Snapshot(
                     file, file.map.begin_sealing(), file.map.base, file.size, file.chunk_log2, file.digest
                 )
-            work.snapshots[at] = taken[file]
+            snap = work.snapshots[at] = taken[file]
+            work.ahead = work.ahead or (snap.size, snap.digest) != (op.content.size, op.content.digest)
         return work
 
     async def _contents(self, work: _Work) -> dict[int, Content]:
@@ -306,7 +308,8 @@ class Sealer:
             packs=work.packs, body2=len(raw.body2), own=True, ids=ids,
         )  # fmt: skip
         stable = segment.stamp if standing.alone else -1
-        if not vault.replica.mark_sealed(segment, sealed.upto_k, work.coalesced.vanished, stable=stable):
+        vanished = work.coalesced.vanished
+        if work.ahead or not vault.replica.mark_sealed(segment, sealed.upto_k, vanished, stable=stable):
             later = [(entry.k, entry.op) for entry in vault.pending.entries() if entry.k > sealed.upto_k]
             integrate(vault.replica, [segment], later, stable=stable)
 
