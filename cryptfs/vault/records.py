@@ -70,6 +70,8 @@ class Records:
         self._checked: set[tuple[int, int]] = set()  # (id of container, offset): hash compared in this run
         self._clock = 0
         self.fetches = 0
+        self.sealed = 0
+        """Records sealed since the start."""
 
     # ---- sealing --------------------------------------------------------------------------------------------------
 
@@ -88,6 +90,7 @@ class Records:
         digest = hashlib.sha256(room).digest()
         room.release()
         ref = Ref(pack, pack.take(length), fkv, digest)
+        self.sealed += 1
         pack.records.append(Written(holder, index, ref, length, plain_len))
         if pack is self.filling and pack.size >= SHARED_PACK_TARGET:
             self.filling = None

@@ -27,6 +27,9 @@ _SEAL_LATEST: Final = 10.0
 """Seconds: a change is journaled, sealed when nothing followed it, sealed in any case."""
 _HAND_OVER_AFTER: Final = 5_000_000_000
 """ns that a change stays in memory alone while its file is open."""
+_LULL: Final = 0.3
+_LULL_LATEST: Final = 5.0
+"""Seconds without a write, and seconds at most, before a full pack is finished and sent."""
 _TROUBLE_WAIT: Final = 5.0
 _SPACE_EVERY: Final = 30.0
 _HOUSEKEEPING_EVERY: Final = 15
@@ -134,6 +137,17 @@ class Upkeep:
             if due <= 0:
                 return
             await trio.sleep(min(due, _SEAL_IDLE))
+
+    async def lull(self) -> None:
+        """Return when nobody has written for a moment, or after a few seconds.
+
+        Hashing and sending full packs takes a processor; who is writing right now needs it more.
+        """
+        with trio.move_on_after(_LULL_LATEST):
+            sealed = -1
+            while sealed != self._vault.records.sealed:
+                sealed = self._vault.records.sealed
+                await trio.sleep(_LULL)
 
     async def _watch_space(self) -> None:
         while True:

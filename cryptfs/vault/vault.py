@@ -353,6 +353,7 @@ class Vault:
 
     async def _confirm_quietly(self, pack: OpenPack) -> None:
         try:
+            await self.upkeep.lull()
             await self.packer.confirm(pack)
         except CryptfsError as err:
             self.upkeep.note(err)  # the sealer tries again when it needs the pack
