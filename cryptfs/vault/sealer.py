@@ -142,13 +142,13 @@ class Sealer:
         """
         bulk = sum(snap.record_len(i) for snap in work.snapshots.values() for i in self._unplaced(snap)) > _BODY2_TARGET
         contents: dict[int, Content] = {}
+        by_snapshot: dict[int, Content] = {}  # two operations may carry one content
         if bulk:
             await self._confirm_packs(work.snapshots.values())
         # Files that may need pages come first: they may close the pack that small files would copy from.
         for at, snap in sorted(work.snapshots.items(), key=lambda item: -item[1].count):
-            content = next((contents[other] for other in contents if work.snapshots[other] is snap), None)
-            content = content or await self._light(work, snap, bulk=bulk)
-            contents[at] = content if content is not None else await self._paged(work, snap)
+            content = by_snapshot.get(id(snap)) or await self._light(work, snap, bulk=bulk)
+            contents[at] = by_snapshot[id(snap)] = content if content is not None else await self._paged(work, snap)
         # A pack that was closed in the background has a name before it has arrived.
         await self._confirm(self._places(work, WHERE_PACK))
         return contents
