@@ -137,6 +137,11 @@ class Replay:
         vault, found = self._vault, self._found
         numbers = [int(path.stem) for path in vault.home.packs_dir.glob("*.pack") if path.stem.isdigit()]
         vault.records.next_pack = max([found.next_pack, *(number + 1 for number in numbers)])
+        unsent = [sealed for sealed in found.sealed if sealed.seq not in found.sent]
+        if unsent:
+            vault.unconfirmed = unsent[-1]
+            raw = parse_segment(unsent[-1].data, vault.vault_id)
+            vault.keep_body2(raw.digest, bytes(raw.body2), unsent[-1].name)
         self._open_packs()
         await self._look_for_closed()
         self._drop_sealed()
@@ -156,11 +161,6 @@ class Replay:
         await self._write_again()
         vault.recovering = False
         vault.restore_names(found.names)
-        unsent = [sealed for sealed in found.sealed if sealed.seq not in found.sent]
-        if unsent:
-            vault.unconfirmed = unsent[-1]
-            raw = parse_segment(unsent[-1].data, vault.vault_id)
-            vault.keep_body2(raw.digest, bytes(raw.body2), unsent[-1].name)
         self._drop_dead_packs()
 
     def _apply(self, entry: Submitted) -> None:

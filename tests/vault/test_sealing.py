@@ -305,6 +305,22 @@ async def test_a_segment_that_waits_for_the_store_survives_the_loss_of_the_cache
     await same_from_the_store_alone(sim)
 
 
+async def test_a_save_on_top_of_a_segment_that_waits_survives_the_loss_of_the_cache(sim: SimWorkshop) -> None:
+    async with dying(sim) as vault:
+        await write_file(vault, b"f", noise(100_000))
+        sim.knobs.outage = away
+        await seal_without_a_store(vault)
+        await write_file(vault, b"f", b"on top", offset=70_000)
+        await vault.commit()
+    empty_cache(sim)
+    async with sim.open() as vault:  # still without the store
+        wanted = noise(100_000)[:70_000] + b"on top" + noise(100_000)[70_006:]
+        assert await read_file(vault, b"f") == wanted
+        sim.knobs.outage = None
+        await vault.sync()
+    await same_from_the_store_alone(sim)
+
+
 # ---- operations that refer to what was sealed before ----------------------------------------------------------------
 
 
