@@ -135,7 +135,7 @@ class Auth(StoreError):
 
     errno = errno.EACCES
     exit_code = 77
-    default_advice = "Run `cryptfs login`."
+    default_advice = "Log in at the provider again; your changes are kept on this machine until then."
 
 
 class Denied(StoreError):

@@ -197,6 +197,23 @@ def test_documents_that_are_referred_to_exist() -> None:
     assert not missing
 
 
+def test_sections_that_are_referred_to_exist() -> None:
+    named = re.compile(r'(docs/[a-z-]+\.md)[,`]*\s+\(?"([^"]+)"')
+    # A number before the title, and what follows it in brackets, need not be repeated.
+    titles = {
+        f"docs/{document.name}": re.findall(r"^#+ (?:[\d.]+ )?(.*?)(?: \(.*)?$", document.read_text(), re.MULTILINE)
+        for document in (ROOT / "docs").glob("*.md")
+    }
+    missing = [
+        f"{path.relative_to(ROOT)}: {document}, {section}"
+        for path in committed_files()
+        if path.suffix == ".py"
+        for document, section in named.findall(re.sub(r"\n\s*#? *", " ", path.read_text()))
+        if section not in titles.get(document, ())
+    ]
+    assert not missing
+
+
 def test_no_lock_file_that_names_hosts_is_committed() -> None:
     assert not {"uv.lock", "pylock.toml"} & {path.name for path in committed_files()}
 

@@ -1,4 +1,4 @@
-"""Which X.509 certificates may receive wraps (docs/membership.md, "Certificates").
+"""Which X.509 certificates may receive wraps.
 
 A certificate is a public key with a name and dates. Its fingerprint, SHA-256 over the DER, is the identity that people
 confirm; the rules here keep out keys that are weak or that cannot receive a wrap. They run only where somebody is about

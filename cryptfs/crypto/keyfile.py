@@ -1,4 +1,4 @@
-"""The key file of a device, `keys.cfs`: its own secrets under a passphrase (docs/membership.md, "Keys on a device").
+"""The key file of a device, `keys.cfs`: its own secrets under a passphrase.
 
     file   = hdr ‖ SEAL(Argon2id(passphrase, salt, m, t, p; 32 bytes), "cryptfs/v1 keystore" ‖ 00 ‖ H(hdr), keys)
     hdr    = "CFSKEYS1" ‖ u32 m_KiB ‖ u32 t ‖ u32 p ‖ u32 protection (0 none, 1 passphrase) ‖ salt[16]

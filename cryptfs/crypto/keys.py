@@ -1,4 +1,4 @@
-"""The key tree: every label, context and derivation of docs/format.md, "Identifiers and key tree", stands here once.
+"""The key tree: every label, context and derivation of docs/format.md, "Ids and keys", stands here once.
 
     epoch secrets -> write secret W(KS) -> K_fk, K_meta, K_pack, K_log -> file keys -> chunks
 

@@ -1,4 +1,4 @@
-"""The one serialisation: MessagePack in its only accepted spelling (docs/format.md, "Serialisation").
+"""The one serialisation: MessagePack in its only accepted spelling (docs/format.md, "Structured parts").
 
 Structured parts are arrays of fixed shape. A decoder for an exact type accepts several spellings of one value
 (over-long integers, over-long array headers); comparing the re-encoded value with the input leaves exactly one. Callers

@@ -1,4 +1,4 @@
-"""How an operation describes the content of a file (docs/format.md, "File content").
+"""How an operation describes the content of a file (docs/format.md, "File contents").
 
 `Content` names the chunk records of one version: inline, or by a root manifest and patches. Pure data; reading and
 writing the records is the work of `vault/content.py`.

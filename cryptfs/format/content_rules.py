@@ -1,4 +1,4 @@
-"""Rules of form for file contents (docs/format.md, "File content"): spans tile, keys are used, records have a place.
+"""Rules of form for file contents (docs/format.md, "File contents"): spans tile, keys are used, records have a place.
 
 Each function takes decoded values and raises Invalid, or NeedsUpdate for a codec of a later version. With them holding,
 chunk arithmetic on the values needs no further checks.

@@ -1,4 +1,4 @@
-"""Manifest records: the sealed root and pages that list the chunks of a large file (docs/format.md, "File content").
+"""Manifest records: the sealed root and pages that list the chunks of a large file (docs/format.md, "File contents").
 
 A record's SHA-256 stands in what points to it - content, root - and so under a signature; callers compare it before
 they open. What opens is checked against the content it belongs to.

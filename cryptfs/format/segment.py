@@ -1,4 +1,4 @@
-"""A log segment: one step of one device's history, sealed and signed (docs/format.md, "Log segments").
+"""A log segment: one step of one device's history, sealed and signed (docs/format.md, "Segments").
 
     header ‖ body1 = SEAL(K_log, B) ‖ body2 = records of small changes, back to back ‖ sig        D = H(all before sig)
 

@@ -1,4 +1,4 @@
-"""B, the plaintext of a log segment: what its author had seen, and what it did (docs/format.md, "Log segments")."""
+"""B, the plaintext of a log segment: what its author had seen, and what it did (docs/format.md, "Segments")."""
 
 from typing import Final
 

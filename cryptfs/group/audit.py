@@ -1,7 +1,7 @@
-"""Audits what administrators did: key changes that shut somebody out or let somebody in (docs/membership.md, "Audit").
+"""Audits what administrators did: key changes that shut somebody out or let somebody in.
 
-Nothing here makes a statement void. A member who holds the keys can always hand them on; what the group can do is see
-who did, and say so with a name.
+See docs/membership.md, "Decisions". Nothing here makes a statement void. A member who holds the keys can always hand
+them on; what the group can do is see who did, and say so with a name.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,8 @@
-"""Who may sign what: rank, and the conditions a statement meets or fails for ever (docs/membership.md, "Authority").
+"""Who may sign what: rank, and the conditions a statement meets or fails for ever (docs/membership.md).
 
-Everything here looks at one statement and its ancestors only, so the answer is the same on every device and never
-changes. Whether the author was removed meanwhile is the other half, in `roster.py`.
+"What can be judged at once" is its section there. Everything here looks at one statement and its ancestors only, so the
+answer is the same on every device and never changes. Whether the author was removed meanwhile is the other half, in
+`roster.py`.
 
     role                tier  may sign with effect
     recovery key        4     everything but what only a device can (log, renew); above every owner

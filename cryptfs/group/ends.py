@@ -1,4 +1,6 @@
-"""Where each log ends: removals, closings and forks shorten it, an accept lengthens it (docs/membership.md, "Logs").
+"""Where each log ends: removals, closings and forks shorten it, an accept lengthens it.
+
+The reasons are in docs/membership.md, "Ends of logs".
 
     end = max( min(cuts of valid removals that hit the entry, valid closings, fork proof), accepts )
 

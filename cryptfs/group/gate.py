@@ -1,8 +1,9 @@
-"""The key gate: whether some current epoch is unknown to everybody outside the roster (docs/membership.md, "Key gate").
+"""The key gate: whether some current epoch is unknown to everybody outside the roster.
 
-Resolution alone is not enough twice: two removals that did not see each other leave each removed member with one half
-of the merged key, and a removal that was void can become valid after somebody rotated without it. So before anything is
-sealed, what every outsider may know is computed from above: each way in which a secret travels counts as taken.
+See docs/membership.md, "The key gate". Resolution alone is not enough twice: two removals that did not see each other
+leave each removed member with one half of the merged key, and a removal that was void can become valid after somebody
+rotated without it. So before anything is sealed, what every outsider may know is computed from above: each way in which
+a secret travels counts as taken.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The statements of a vault as a graph: who signed what after having seen what (docs/membership.md, "Statements").
+"""The statements of a vault as a graph: who signed what after having seen what (docs/membership.md, "The graph").
 
 Statements arrive in any order; each is admitted once everything it names is here and its signature verifies. Ancestors
 are kept as bits of one integer, so "had its author seen that?" is one machine operation even with thousands of them.

@@ -1,4 +1,4 @@
-"""Whether a log segment counts: the rules S3 to S8 that need to know the group (docs/format.md, "Log segments").
+"""Whether a log segment counts: the rules S3 to S8 that need to know the group (docs/format.md, "Segments").
 
 Each rule is a function of objects, never of a clock or of the order they came in. S3 to S6 and S8 never change once
 decided; S7 may, when statements arrive, and then the state is recomputed. Signature (S1), chain and form (S2) are

@@ -16,7 +16,7 @@ from cryptfs.mount.times import new_mtime
 __all__ = ["SIZE_MAX", "FileHandle", "Files", "Opened"]
 
 SIZE_MAX: Final = 1 << 44
-"""16 TiB: 2^22 chunks of 2^22 bytes (docs/format.md, "File content")."""
+"""16 TiB: 2^22 chunks of 2^22 bytes (docs/format.md, "File contents")."""
 
 _REMOTE_SYNC_SECONDS: Final = 25.0
 """`fsync=remote` answers within the deadline of a handler; what is not confirmed by then stays queued."""

@@ -1,4 +1,4 @@
-"""What cryptfs asks of a place that keeps its objects (docs/format.md, "Objects, names, folders").
+"""What cryptfs asks of a place that keeps its objects (docs/format.md, "Objects").
 
 A store holds immutable objects under keys such as `l/<hex>`. It is synchronous and may be called from any thread; every
 call carries a `Call`, which says until when an answer is wanted and lets another thread give up on it. A store never

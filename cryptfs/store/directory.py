@@ -1,8 +1,8 @@
 """A store in a directory: a local disk, a network mount, or a folder that another tool synchronises.
 
-An object is a file, written under a temporary name, made durable, then linked to its own (docs/format.md, "Objects,
-names, folders", rule 5), so that a reader sees it whole or not at all. Whatever does not bear the name of an object is
-somebody else's and ignored: temporary files, conflict copies of other tools, what people leave lying about.
+An object is a file, written under a temporary name, made durable, then linked to its own (docs/format.md, "Objects"),
+so that a reader sees it whole or not at all. Whatever does not bear the name of an object is somebody else's and
+ignored: temporary files, conflict copies of other tools, what people leave lying about.
 """
 
 import contextlib

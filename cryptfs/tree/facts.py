@@ -1,7 +1,7 @@
 """What sealed operations said about contents: immutable, keyed by the operation, kept outside the undo log.
 
 `where` 0 (body2 of the segment that carries the operation) is stored as 2 with that segment's digest, because the row
-outlives the segment it came in (docs/format.md, "File content").
+outlives the segment it came in (docs/format.md, "File contents").
 """
 
 import msgspec

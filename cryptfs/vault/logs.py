@@ -1,6 +1,6 @@
 """How far every log has been read, and where each segment stands: kept with the replica, in the same transactions.
 
-A start reads only what is new, and a rule that names an old segment (docs/format.md, "Log segments", S3 to S6) finds
+A start reads only what is new, and a rule that names an old segment (docs/format.md, "Segments", S3 to S6) finds
 its stamp and what it had seen without fetching it again.
 """
 

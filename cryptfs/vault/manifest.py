@@ -2,7 +2,7 @@
 
 Few chunks stand in the operation itself. Many stand in pages of 4096 chunks under a root manifest; a later small change
 is a patch beside the root, and when the patches grow too many, only the pages they touch are written anew
-(docs/format.md, "File content").
+(docs/format.md, "File contents").
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Reads the logs in the store: lists, fetches, verifies, judges, and hands what is ready to the replica.
 
 Nothing is believed because of its name or its place: a segment counts when its signature is that of the log's owner,
-when it continues the chain, and when every rule of docs/format.md ("Log segments") holds. What waits for something that
+when it continues the chain, and when every rule of docs/format.md ("Segments") holds. What waits for something that
 is not here waits; what breaks a rule freezes its log there and is reported.
 """
 
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptfs.crypto.keys import KeyLabel
-from cryptfs.errors import CryptfsError, HostileStore, Invalid, NotAllowed, NotFound
+from cryptfs.errors import CryptfsError, HostileStore, Invalid, NeedsUpdate, NotAllowed, NotFound
+from cryptfs.format.limits import SEGMENT_MAX
 from cryptfs.format.names import SegmentName, parse_name
 from cryptfs.format.segment import RawSegment, SegmentBody, open_segment, parse_segment, verify_segment
 from cryptfs.format.segment_body import LogHead
@@ -96,8 +97,8 @@ class LogReader:
     def _flush(self) -> None:
         """Hand over what is ready; from then on the replica remembers that it was read."""
         if self._ready:
-            ready, self._ready = self._ready, []
-            self._take(ready)
+            self._take(self._ready)
+            self._ready = []  # not before: what could not be taken is taken by the next flush
         self._logs.save()
 
     def _by_log(self, keys: list[str]) -> dict[bytes, dict[int, list[str]]]:
@@ -129,14 +130,14 @@ class LogReader:
         """The next segment of a log from whichever object verifies; None if none does, or it has to wait."""
         for name in sorted(names):
             try:
-                data = await self._sender.get(name)
+                data = await self._sender.get(name, 0, SEGMENT_MAX + 1)
             except NotFound:
                 continue
             try:
                 raw = parse_segment(data, self._rules.membership.vault)
                 body = self._open(raw, log_id)
                 waits = self._judge(raw, body)
-            except (HostileStore, NotAllowed) as err:
+            except (HostileStore, NotAllowed, NeedsUpdate) as err:  # a newer log waits for an update, and no other does
                 self._refuse(name, err)
                 continue
             if waits:
