@@ -182,7 +182,7 @@ def _may_ask(connection: trio.socket.SocketType) -> bool:
 def _parse(line: bytes) -> Answer:
     try:
         request = json.loads(line)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise UsageError("That is no JSON.") from err
     if not isinstance(request, dict):
         raise UsageError("A request is a JSON object.")

@@ -14,9 +14,9 @@ from typing import Final
 import trio
 
 from cryptfs.crypto.keys import random_bytes
-from cryptfs.errors import Damaged, HostileStore, NotFound
+from cryptfs.errors import Damaged, HostileStore, NeedsUpdate, NotFound
 from cryptfs.format.content import WHERE_BODY2, WHERE_PACK, Loc
-from cryptfs.format.limits import PACK_MAX
+from cryptfs.format.limits import PACK_MAX, SEGMENT_MAX
 from cryptfs.format.names import pack_name
 from cryptfs.format.segment import parse_segment
 from cryptfs.tree.replica import Replica
@@ -149,10 +149,10 @@ class Cache:
         name = self.segments.name(container.id)
         if name is None:
             raise Damaged("a part of a file is in a log segment that is not known here")
-        data = await self._get(name, 0, None)
+        data = await self._get(name, 0, SEGMENT_MAX + 1)
         try:
             raw = parse_segment(data, self._vault)
-        except HostileStore as err:
+        except (HostileStore, NeedsUpdate) as err:  # it was understood once, so it is another object now
             self.damaged[name] = str(err)
             raise Damaged("a part of a file is damaged in the store") from err
         path = self._path(WHERE_BODY2, container.id)
@@ -164,7 +164,7 @@ class Cache:
         container.path, container.size, container.verified = path, len(raw.body2), verified
         return name
 
-    async def _get(self, name: str, start: int, length: int | None) -> bytes:
+    async def _get(self, name: str, start: int, length: int) -> bytes:
         try:
             return await self._sender.get(name, start, length)
         except NotFound as err:

@@ -7,10 +7,9 @@ removal cannot be opened with keys from before it (docs/membership.md).
 
 from collections.abc import Callable
 
-from cryptfs.crypto.keys import FileKey, KeyLabel, manifest_ctx, new_file_key, random_bytes
-from cryptfs.crypto.seal import open_sealed
+from cryptfs.crypto.keys import FileKey, new_file_key, random_bytes
 from cryptfs.errors import Invalid
-from cryptfs.format.content import FileKeyBox, MRef
+from cryptfs.format.content import FileKeyBox
 from cryptfs.group.keyring import Keyring
 
 __all__ = ["Lineage"]
@@ -79,9 +78,3 @@ class Lineage:
         for fkv, fk in keys:
             self._keys[fkv] = FileKey(fk)
             self.newest = max(self.newest, fkv)
-
-    def open_manifest(self, ref: MRef, level: int, first: int, record: bytes | memoryview) -> bytes:
-        """The plaintext of a manifest record of this file. Raises AuthError, NotAllowed."""
-        keyring = self._keyring()
-        ctx = manifest_ctx(keyring.vault, ref.ks, self.fid, level, first)
-        return open_sealed(keyring.key(KeyLabel.META, ref.ks), ctx, record)

@@ -67,7 +67,6 @@ class Records:
         """Packs by number that have no object in the store yet, filling or closed."""
         self._opened: OrderedDict[bytes, bytes] = OrderedDict()
         self._opened_bytes = 0
-        self._checked: set[tuple[int, int]] = set()  # (id of container, offset): hash compared in this run
         self._clock = 0
         self.fetches = 0
         self.sealed = 0
@@ -171,14 +170,14 @@ class Records:
         container.last_used = self._clock
         if container.verified:
             return record
-        return record if self._check(container, off, record, ref.hash) else None
+        return record if _is(record, ref.hash) else None
 
     async def fetch_record(self, ref: Ref, length: int) -> bytes | memoryview:
         """The sealed record of `length` bytes, from the store. Raises Damaged, StoreError, LocalDisk."""
         for _ in range(2):
             container, off = locate(ref)
             record = container.read(off, length)
-            if record is not None and (container.verified or self._check(container, off, record, ref.hash)):
+            if record is not None and (container.verified or _is(record, ref.hash)):
                 return record
             if not container.id or self.local.get(container.num) is container:
                 raise Damaged("a part of a file that waits to be sent is damaged on this machine")
@@ -187,21 +186,11 @@ class Records:
             await self._fetch(container)
         container, off = locate(ref)
         record = container.read(off, length)
-        if record is not None and self._check(container, off, record, ref.hash):
+        if record is not None and _is(record, ref.hash):
             return record
         raise Damaged("a part of a file is damaged in the store")
 
-    def _check(self, container: Container, off: int, record: bytes | memoryview, digest: bytes) -> bool:
-        mark = (id(container), off)
-        if mark in self._checked:
-            return True
-        if hashlib.sha256(record).digest() != digest:
-            return False
-        if len(self._checked) > 1 << 20:
-            self._checked.clear()
-        self._checked.add(mark)
-        return True
 
-    def forget_checks(self) -> None:
-        """A cached file was replaced: everything unverified is compared again."""
-        self._checked.clear()
+def _is(record: bytes | memoryview, digest: bytes) -> bool:
+    """Whether this is the record that was signed for; asked every time, for the file may have been replaced since."""
+    return hashlib.sha256(record).digest() == digest

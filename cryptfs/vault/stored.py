@@ -5,10 +5,13 @@ Nothing here changes bytes; that is the work of `content.py`, which builds on it
 
 from typing import Final, Protocol
 
+from cryptfs.crypto.keys import KeyLabel
 from cryptfs.crypto.seal import sealed_len
 from cryptfs.errors import Damaged, Invalid
 from cryptfs.format.codec import decode
-from cryptfs.format.content import CHUNK_LOG2S, PAGE_CHUNKS, Content, Inline, Loc, MRef, Page, Root
+from cryptfs.format.content import CHUNK_LOG2S, Content, Inline, Loc, MRef
+from cryptfs.format.limits import MANIFEST_MAX, U32_MAX
+from cryptfs.format.manifest import open_page, open_root
 from cryptfs.format.operation import Ver
 from cryptfs.group.keyring import Keyring
 from cryptfs.vault.chunkmap import Base, ChunkMap, Delta, Layer, PageMissing
@@ -20,7 +23,8 @@ __all__ = ["Host", "StoredContent"]
 
 _CHUNK_LOG2: Final = CHUNK_LOG2S[0]
 """64 KiB: small enough that random access stays quick; larger only where the number of chunks demands it."""
-_MANIFEST_MAX: Final = 4 << 20
+_KEYS_MAX: Final = U32_MAX - 1000
+"""Versions of a file's key; a writer may claim any, and a change must find some free."""
 
 
 class Host(Protocol):
@@ -123,7 +127,7 @@ class StoredContent:
         encoded = self._host.sealed_content(self.st)
         if encoded is None:
             return
-        content = decode(Content, encoded, _MANIFEST_MAX)
+        content = decode(Content, encoded, MANIFEST_MAX)  # places in the segment have become longer than on the wire
         if content.keys or not isinstance(content.body, Inline):
             self.lineage.fid = content.fid  # holes have no key, so what is written into them begins a new lineage
         self.chunk_log2 = content.chunk_log2
@@ -131,10 +135,15 @@ class StoredContent:
         self.map = ChunkMap(Base(content, self._host.container))
 
     async def load_keys(self) -> None:
-        """Load what names the file's keys: a new key must not take the version of an old one."""
+        """Load what names the file's keys: a new key must not take the version of an old one.
+
+        Raises Invalid if none is left for it, else as `read`.
+        """
         self.ensure_loaded()
         while (base := self.map.base).manifest is not None and base.root is None:
             await self.load_page(base, -1)
+        if self.lineage.newest > _KEYS_MAX:
+            raise Invalid("a file claims more keys than any can have had")
 
     async def load_all(self) -> None:
         """Load every manifest page, as building a new manifest needs. Raises as `read`."""
@@ -145,24 +154,23 @@ class StoredContent:
     async def load_page(self, base: Base, number: int) -> None:
         """Load one manifest page of `base` (-1: the root). Raises as `read`."""
         ref = base.manifest if number < 0 else (base.root.pages[number] if base.root else None)
-        if ref is None:
+        content, vault = base.content, self._host.vault_id
+        if ref is None or content is None:
             raise Damaged("a file's manifest is incomplete")
-        plain = await self._read_manifest(ref, 1 if number < 0 else 0, max(number, 0) * PAGE_CHUNKS)
+        record = await self._manifest_record(ref)
+        key = self._host.keyring.key(KeyLabel.META, ref.ks)
         if number < 0:
-            base.root = decode(Root, plain, _MANIFEST_MAX)
+            base.root = open_root(key, vault, ref.ks, content, record)
             if base is self.map.base:  # else somebody's newer version came meanwhile
                 self.lineage.learn_boxes(base.root.keys)
                 if self.lineage.newest < 0:
                     self.lineage.fid = b""  # holes throughout, as above
         elif number not in base.pages:
-            base.add_page(number, decode(Page, plain, _MANIFEST_MAX))
+            base.add_page(number, open_page(key, vault, ref.ks, content, record, number=number))
 
-    async def _read_manifest(self, ref: MRef, level: int, first: int) -> bytes:
-        if ref.len > _MANIFEST_MAX:
-            raise Invalid("a manifest is longer than any can be")
-        place, lineage = Ref(self._host.container(ref.loc), ref.loc.off, 0, ref.hash), self.lineage
-        record = await self._host.records.fetch_record(place, ref.len)
-        return lineage.open_manifest(ref, level, first, record)
+    async def _manifest_record(self, ref: MRef) -> bytes | memoryview:
+        place = Ref(self._host.container(ref.loc), ref.loc.off, 0, ref.hash)
+        return await self._host.records.fetch_record(place, ref.len)
 
     async def find_sealed(self, index: int, digest: bytes) -> Ref:
         """The record of chunk `index` with that hash in the sealed version. Raises Damaged if that has another."""

@@ -16,7 +16,8 @@ import trio
 from msgspec.structs import replace
 
 from cryptfs.crypto.keys import PurposeKey, random_bytes
-from cryptfs.errors import HostileStore, NotFound
+from cryptfs.errors import HostileStore, NeedsUpdate, NotFound
+from cryptfs.format.limits import SEGMENT_MAX
 from cryptfs.format.names import SegmentName, StatementName, parse_name, segment_name
 from cryptfs.format.segment import parse_segment, verify_segment
 from cryptfs.format.segment_body import LogHead
@@ -138,18 +139,18 @@ class Trust:
                 name = segment_name(log_id, seq, h16.ljust(32, b"\0"))
                 if name not in self._judged and read < _TWINS_READ:
                     read += 1
-                    self._judged.add(name)
                     if await self._is_signed(name, LogHead(log_id, seq, known or b"")):
                         self._forked.add(log_id)
+                    self._judged.add(name)  # not before: what the store did not give is asked for again
 
     async def _is_signed(self, name: str, place: LogHead) -> bool:
         owner = self._standing.membership.graph.log_owner(place.log)
         if owner is None:
             return False
         try:
-            raw = parse_segment(await self._sender.get(name), self._standing.vault)
+            raw = parse_segment(await self._sender.get(name, 0, SEGMENT_MAX + 1), self._standing.vault)
             verify_segment(raw, owner.sign_pub)
-        except (NotFound, HostileStore):
+        except (NotFound, HostileStore, NeedsUpdate):
             return False
         return raw.log_id == place.log and raw.seq == place.seq and raw.digest != place.digest
 

@@ -98,7 +98,7 @@ async def test_refusals_say_what_and_what_to_do(server, command, text, code):
     assert alive["ok"]
 
 
-@pytest.mark.parametrize("raw", [b"no json\n", b"[1]\n", b'{"cmd": 7}\n', b"\xff\xfe\n"])
+@pytest.mark.parametrize("raw", [b"no json\n", b"[1]\n", b'{"cmd": 7}\n', b"\xff\xfe\n", b"[" * 60_000 + b"\n"])
 async def test_what_is_no_request_is_refused(server, raw):
     (answer,) = await ask(server, raw)
     assert answer["ok"] is False
