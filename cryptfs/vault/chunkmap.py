@@ -239,7 +239,7 @@ class Delta(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=
     """What one hand-over changed, for replay after a crash.
 
     `st` tells which logged writes of the same journal it has taken in; it names nothing beyond that.
-    `keys`: (fkv, file key, 32 bytes) new since the version below, sealed with the journal. `cut` -1: none.
+    `keys`: (fkv, file key, 32 bytes) that the sealed version does not name, sealed with the journal. `cut` -1: none.
     `chunks`: (index, local pack, offset, fkv, hash). `fresh`: nothing below counts (first content, or re-chunked).
     """
 

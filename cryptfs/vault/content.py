@@ -335,11 +335,10 @@ class FileContent(ReadContent):
             return
         self.lineage.write_key()  # also an empty or all-hole content has a lineage and a key
         delta = Delta(
-            self.st, self.fid, self.size, self.chunk_log2, self.digest, tuple(self.lineage.minted), self.cut_since,
+            self.st, self.fid, self.size, self.chunk_log2, self.digest, self.lineage.unnamed(), self.cut_since,
             tuple((i, r.container.num, r.off, r.fkv, r.hash) for i, r in self._unsubmitted.items()),
         )  # fmt: skip
         self.base_ver = self._host.submit_put(self, delta, self.base_ver, self.mtime_ns)
-        self.lineage.minted = []
         self._unsubmitted = {}
         self.cut_since = -1
         self.changed = self.logged = False

@@ -16,12 +16,9 @@ __all__ = ["Lineage"]
 
 
 class Lineage:
-    """Keys of one file. `fid` 16 bytes, empty before the first write; `newest` version, -1 before it.
+    """Keys of one file. `fid` 16 bytes, empty before the first write; `newest` version, -1 before it."""
 
-    `minted`: (version, key) not yet told to the journal.
-    """
-
-    __slots__ = ("_boxes", "_keyring", "_keys", "fid", "minted", "newest")
+    __slots__ = ("_boxes", "_keyring", "_keys", "_named", "fid", "newest")
 
     def __init__(self, keyring: Callable[[], Keyring]) -> None:
         self._keyring = keyring
@@ -29,7 +26,7 @@ class Lineage:
         self._boxes: dict[int, FileKeyBox] = {}
         self.fid = b""
         self.newest = -1
-        self.minted: list[tuple[int, FileKey]] = []
+        self._named: set[int] = set()  # versions whose boxes the sealed version names
 
     def write_key(self) -> tuple[int, FileKey]:
         """Version and key that new chunks are sealed under. Raises NotAllowed while nothing may be sealed."""
@@ -39,9 +36,7 @@ class Lineage:
             if not self.fid:
                 self.fid = random_bytes(16)
             self.newest += 1
-            fk = new_file_key()
-            self._keys[self.newest] = fk
-            self.minted.append((self.newest, fk))
+            self._keys[self.newest] = new_file_key()
         return self.newest, self._keys.get(self.newest) or self.key(self.newest)
 
     def _current(self) -> bool:
@@ -66,9 +61,22 @@ class Lineage:
             box = self._boxes[fkv] = keyring.box_file_key(keyring.write_keyset, self.fid, fkv, self.key(fkv))
         return box
 
+    def unnamed(self) -> tuple[tuple[int, FileKey], ...]:
+        """(version, key) that no reader of the sealed version could know: the journal has to keep them.
+
+        Not only new ones: a version without chunks names no key, but what is written into it later has one.
+        """
+        return tuple((fkv, fk) for fkv, fk in sorted(self._keys.items()) if fkv not in self._named)
+
+    def sealed_with(self, boxes: tuple[FileKeyBox, ...]) -> None:
+        """There is a new sealed version, which names these."""
+        self._named.clear()
+        self.learn_boxes(boxes)
+
     def learn_boxes(self, boxes: tuple[FileKeyBox, ...]) -> None:
         """Boxes that the sealed version names."""
         for box in boxes:
+            self._named.add(box.fkv)
             self._boxes[box.fkv] = box
             self.newest = max(self.newest, box.fkv)
 

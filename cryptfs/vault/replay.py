@@ -294,10 +294,7 @@ class Replay:
         content.ensure_loaded()
         if not content.fid:
             content.lineage.write_key()
-        delta = Delta(
-            content.st, content.fid, content.size, content.chunk_log2, b"", tuple(content.lineage.minted), -1, ()
-        )
-        content.lineage.minted = []
+        delta = Delta(content.st, content.fid, content.size, content.chunk_log2, b"", content.lineage.unnamed(), -1, ())
         content.replay(delta, {}, entry.k)
         stub = Content(delta.fid, delta.size, delta.chunk_log2, b"", (), Inline(()))
         return Submitted(entry.k, entry.now_ns, replace(op, content=stub), encode_delta(delta))

@@ -193,4 +193,4 @@ class StoredContent:
             for index, ref in sealed.chunks.items():
                 base.chunks.setdefault(index, ref)
         self.map.sealed(base)
-        self.lineage.learn_boxes(content.keys)
+        self.lineage.sealed_with(content.keys)

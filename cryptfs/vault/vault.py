@@ -393,6 +393,7 @@ class Vault:
         for content in list(self.files.values()):
             if content.logged:
                 content.hand_over_now()
+        self.replica.commit()  # what it lacks of this device's log, the new journal could not tell it without the store
         at = self.standing.log
         entries: list[Entry] = [
             Base(

@@ -29,6 +29,7 @@ from cryptfs.format.operation import (
 )
 from cryptfs.tree.rows import Entry
 from cryptfs.vault import pending
+from cryptfs.vault.content import FileContent
 from cryptfs.vault.vault import Vault
 from tests.vault.vault_faults import SimWorkshop, dying, empty_cache, forget_everything, state_of
 
@@ -43,6 +44,7 @@ class Hand:
 
     def __init__(self, vault: Vault, rng: random.Random) -> None:
         self.vault, self.rng, self.replica = vault, rng, vault.replica
+        self.held: dict[int, FileContent] = {}
 
     async def act(self) -> None:
         acts: list[Callable[[], Op | None]] = [
@@ -54,6 +56,9 @@ class Hand:
         op = self.rng.choice(acts)()
         if op is not None:
             self.vault.submit(op)
+        for st, content in self.held.items():
+            node = self.replica.node(st)
+            content.detached = node is None or node.nlink == 0
 
     def directory(self) -> int:
         places = [1, *(st for _, st in self.replica.walk() if self.kind(st) == KIND_DIR)]
@@ -154,7 +159,11 @@ class Hand:
         else:
             data = self.rng.randbytes(self.rng.choice([0, 1, 3000, 65_536, 200_000]))
             await content.write(self.rng.randrange(70_000), data, 10**9)
-        self.vault.release_file(content)
+        if self.rng.random() < 0.3 and entry.st not in self.held:
+            self.held[entry.st] = content  # a program that keeps its file open, and saves with fsync
+        else:
+            self.vault.release_file(content)
+        content.persist()
 
 
 async def shown(vault: Vault) -> Shown:
@@ -163,15 +172,17 @@ async def shown(vault: Vault) -> Shown:
     for path, st in vault.replica.walk():
         node = vault.replica.node(st)
         assert node is not None
-        data = b""
+        data, size, mtime = b"", node.size, node.mtime_ns if node.kind != KIND_DIR else 0
         if node.kind == KIND_FILE:
             content = vault.open_file(st)
-            assert content.size == node.size, path
+            assert content.dirty or content.size == size, path
             data = bytes(await content.read(0, 1 << 20))
-            vault.release_file(content)
+            if content.dirty:
+                size, mtime = content.size, content.mtime_ns
+            content.opens -= 1  # not released: looking changes nothing
+            vault.drop_if_idle(content)
         xattrs = tuple((key, vault.replica.xattr(st, key)) for key in vault.replica.xattrs(st))
-        mtime = node.mtime_ns if node.kind != KIND_DIR else 0
-        found[path] = (node.kind, node.mode, node.size, node.nlink, mtime, node.target, xattrs, data)
+        found[path] = (node.kind, node.mode, size, node.nlink, mtime, node.target, xattrs, data)
     return found
 
 

@@ -143,6 +143,26 @@ async def test_a_flipped_bit_in_an_unsent_pack_spoils_one_file(sim: SimWorkshop)
         await one_more_seal(vault)
 
 
+@pytest.mark.parametrize("size", [0, 1000])
+async def test_what_is_written_into_a_sealed_file_of_holes_opens_after_a_crash(sim: SimWorkshop, size: int) -> None:
+    async with dying(sim) as vault:
+        content = vault.open_file(make_file(vault, b"f"))
+        await content.write(0, b"x", 1)
+        await content.truncate(0, 2)
+        await content.truncate(size, 3)
+        content.hand_over_now()
+        await vault.sync()  # this version has no chunk, so it names no key
+        await content.write(0, noise(3000), 4)
+        content.hand_over_now()
+        await vault.commit()
+    async with sim.open() as vault:
+        assert await read_file(vault, b"f") == noise(3000)
+        await vault.sync()
+    empty_cache(sim)
+    async with sim.open() as vault:
+        assert await read_file(vault, b"f") == noise(3000)
+
+
 # ---- a damaged journal ----------------------------------------------------------------------------------------------
 
 
@@ -286,6 +306,18 @@ async def test_saved_bytes_survive_a_second_crash_before_anything_was_sealed(sim
     for _ in range(2):
         async with dying(sim) as vault:
             assert await read_file(vault, b"f") == wanted
+
+
+async def test_a_journal_begun_anew_is_never_ahead_of_the_replica(sim: SimWorkshop) -> None:
+    async with dying(sim) as vault:
+        await write_file(vault, b"f", noise(3000))
+        await vault.sync()
+        await write_file(vault, b"g", noise(3000, 1))
+        await vault.sealer.seal()
+        await vault.journal.compact()
+    sim.knobs.outage = lambda: StoreGone("away")
+    async with sim.open() as vault:
+        assert await read_file(vault, b"g") == noise(3000, 1)
 
 
 # ---- without the store ----------------------------------------------------------------------------------------------
