@@ -202,7 +202,8 @@ class Cache:
             if container is not None:
                 container.drop_file()
             else:
-                path.unlink(missing_ok=True)
+                with local_disk("tidying the cache"):
+                    path.unlink(missing_ok=True)
             total -= size
             if total <= self._limit * 9 // 10:
                 return

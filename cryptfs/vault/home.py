@@ -16,6 +16,7 @@
 import hashlib
 import os
 import re
+import stat
 import tempfile
 import tomllib
 from dataclasses import dataclass
@@ -118,10 +119,12 @@ class VaultHome:
             raise NoSuchVault(f"There is no vault called '{self.name}' on this device.")
 
     def create_dirs(self) -> None:
-        """Make every directory, readable by the owner alone."""
+        """Make every directory, readable by the owner alone. Raises ConfigError if another user made the sockets'."""
         directories = (self.config_dir, self.data_dir, self.packs_dir, self.cache_dir, self.cached_packs_dir)
         for directory in (*directories, self.runtime_dir, self.control_socket.parent):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in {self.runtime_dir, self.control_socket.parent}:
+            _check_private(directory)
         tag = self.cache_dir / "CACHEDIR.TAG"
         if not tag.exists():
             tag.write_text(_CACHE_TAG)
@@ -150,6 +153,15 @@ class VaultHome:
         )
         temporary.chmod(0o600)
         temporary.replace(self.settings_file)
+
+
+def _check_private(directory: Path) -> None:
+    """In a shared /tmp somebody else may have made the directory first, to put sockets of his own there."""
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in {0, os.getuid()} or status.st_mode & 0o022:
+        raise ConfigError(
+            f"Other users may write to {directory}.", "Remove it, or set XDG_RUNTIME_DIR to a directory of your own."
+        )
 
 
 def known_vaults() -> list[str]:

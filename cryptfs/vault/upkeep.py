@@ -44,7 +44,10 @@ _RESERVE_MAX: Final = 64 << 20
 
 
 def _is_full(directory: Path) -> bool:
-    status = os.statvfs(directory)
+    try:
+        status = os.statvfs(directory)
+    except OSError:
+        return False  # what is wrong with it the next commit tells
     free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
     return free < max(_RESERVE_MIN, min(_RESERVE_MAX, total // 50))
 

@@ -1,14 +1,18 @@
 """Attacks that once worked: a store, or a malicious member with the store's help, against one open vault."""
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable
 
 import msgspec
 import pytest
+import trio
+import trio.testing
 
 from cryptfs.crypto.keys import chunk_ctx
 from cryptfs.crypto.seal import seal
-from cryptfs.errors import CryptfsError, HostileStore, Invalid
+from cryptfs.errors import ConfigError, CryptfsError, HostileStore, Invalid
 from cryptfs.format.codec import encode
 from cryptfs.format.content import FileKeyBox, Hole, Loc, Page, Root, Run
 from cryptfs.format.limits import SEGMENT_MAX, U32_MAX
@@ -18,7 +22,7 @@ from cryptfs.vault import manifest
 from cryptfs.vault.records import locate
 from cryptfs.vault.vault import Vault
 from tests.vault.vault_faults import SimWorkshop, empty_cache, forget_everything
-from tests.vault.vault_workshop import read_file, write_file
+from tests.vault.vault_workshop import Workshop, read_file, write_file
 
 pytestmark = pytest.mark.usefixtures("still")
 
@@ -122,10 +126,6 @@ async def test_reader_forge_a_record_is_not_replaced_after_it_was_compared_once(
 Twist = Callable[[Page | Root], Page | Root]
 
 
-def _far(loc: Loc) -> Loc:
-    return Loc(1, bytes(32), loc.off)
-
-
 def _twist_page(span: Run | Hole) -> Twist:
     return lambda one: Page(1, (span,)) if isinstance(one, Page) else one
 
@@ -187,3 +187,39 @@ async def usable(vault: Vault) -> bool:
     await write_file(vault, b"new", b"n")
     await vault.sync()
     return await read_file(vault, b"new") == b"n"
+
+
+# ---- this machine ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_disk_that_does_not_tell_its_space_ends_no_background_task(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with workshop.open() as vault, trio.open_nursery() as nursery:
+
+        def failing(directory: object) -> None:
+            raise OSError(errno.EIO, "broken")
+
+        monkeypatch.setattr(os, "statvfs", failing)
+        nursery.start_soon(vault.upkeep._commit_regularly)
+        await trio.sleep(5)
+        await write_file(vault, b"f", b"1")
+        await trio.sleep(5)
+        assert not vault.journal.dirty
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("how", ["open to all", "a link"])
+async def test_a_socket_directory_that_others_may_write_to_is_refused(workshop: Workshop, how: str) -> None:
+    """With a shared /tmp in its place another user could answer for the mount."""
+    run = workshop.home.runtime_dir
+    run.parent.mkdir(parents=True)
+    if how == "a link":
+        (workshop.base / "elsewhere").mkdir()
+        run.symlink_to(workshop.base / "elsewhere")
+    else:
+        run.mkdir()
+        run.chmod(0o777)
+    with pytest.raises(ConfigError, match="Other users"):
+        async with workshop.open():
+            pass
