@@ -89,7 +89,7 @@ class ReadContent(StoredContent):
             return None
         if ref is None:
             return bytes(max(0, self.plain_len(index)))  # negative: cut off while the caller waited
-        return self._host.records.opened(ref)
+        return self._host.records.opened(self.fid, index, ref)
 
     async def _plain(self, index: int) -> bytes | bytearray:
         """The plaintext of a chunk. While this waits the chunk may change; the newest state is returned."""

@@ -65,7 +65,8 @@ class Records:
         """The pack many files share."""
         self.local: dict[int, OpenPack] = {}
         """Packs by number that have no object in the store yet, filling or closed."""
-        self._opened: OrderedDict[bytes, bytes] = OrderedDict()
+        # By place as well as by hash: who signs a hash for another file shall not be shown this one's bytes there.
+        self._opened: OrderedDict[tuple[bytes, int, bytes], bytes] = OrderedDict()
         self._opened_bytes = 0
         self._clock = 0
         self.fetches = 0
@@ -113,9 +114,10 @@ class Records:
 
         Raises Damaged or AuthError for wrong bytes, StoreError, LocalDisk.
         """
-        plain = self._opened.get(ref.hash)
-        if plain is not None:
-            self._opened.move_to_end(ref.hash)
+        place = (fid, index, ref.hash)
+        plain = self._opened.get(place)
+        if plain is not None and len(plain) == plain_len:
+            self._opened.move_to_end(place)
             return plain
         record = self.record_here(ref, plain_len)
         if record is None:
@@ -127,13 +129,13 @@ class Records:
             # A copy on this disk may have rotted since it was verified: now its hash decides, and then the store.
             locate(ref)[0].verified = False
             plain = open_sealed(fk, ctx, await self.fetch_record(ref, sealed_len(plain_len)))
-        self.remember(ref, plain)
+        self.remember(fid, index, ref, plain)
         return plain
 
     def open_chunk_into(self, fid: bytes, index: int, ref: Ref, fk: FileKey, out: memoryview) -> bool:
         """Open a chunk that is on this disk into `out`, exactly its plaintext length; False if it has to be fetched."""
-        plain = self._opened.get(ref.hash)
-        if plain is not None:
+        plain = self._opened.get((fid, index, ref.hash))
+        if plain is not None and len(plain) == len(out):
             out[:] = plain
             return True
         record = self.record_here(ref, len(out))
@@ -145,16 +147,16 @@ class Records:
             return False  # the way that may wait looks closer
         return True
 
-    def opened(self, ref: Ref) -> bytes | None:
-        """The plaintext if it is in memory."""
-        return self._opened.get(ref.hash)
+    def opened(self, fid: bytes, index: int, ref: Ref) -> bytes | None:
+        """The plaintext of a chunk if it is in memory."""
+        return self._opened.get((fid, index, ref.hash))
 
-    def remember(self, ref: Ref, plain: bytes) -> None:
+    def remember(self, fid: bytes, index: int, ref: Ref, plain: bytes) -> None:
         """Keep an opened chunk."""
-        opened = self._opened
-        if ref.hash in opened:
+        opened, place = self._opened, (fid, index, ref.hash)
+        if place in opened:
             return
-        opened[ref.hash] = plain
+        opened[place] = plain
         self._opened_bytes += len(plain)
         while self._opened_bytes > _OPENED_MAX:
             _, old = opened.popitem(last=False)

@@ -123,6 +123,25 @@ async def test_reader_forge_a_record_is_not_replaced_after_it_was_compared_once(
             await read_file(vault, b"good")
 
 
+async def test_splice_an_opened_chunk_is_not_shown_where_another_file_claims_its_record(sim: SimWorkshop) -> None:
+    """A malicious writer signs the hash and the place of a record that belongs elsewhere."""
+    await written(sim, f=b"1" * 100)
+    async with sim.open() as vault:
+        await read_file(vault, b"f")
+        entry = vault.replica.lookup(1, b"f")
+        assert entry is not None
+        content = vault.open_file(entry.st)
+        await content.load_all()
+        ref = content.map.get(0)
+        assert ref is not None
+        key, records = content.lineage.key(ref.fkv), vault.records
+        assert records.opened(content.fid, 0, ref) == b"1" * 100
+        for fid, index, length in ((bytes(16), 0, 100), (content.fid, 1, 100), (content.fid, 0, 99)):
+            assert not records.open_chunk_into(fid, index, ref, key, memoryview(bytearray(length)))
+            with pytest.raises(HostileStore):
+                await records.open_chunk(fid, index, ref, key, length)
+
+
 Twist = Callable[[Page | Root], Page | Root]
 
 
