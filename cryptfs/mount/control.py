@@ -157,9 +157,9 @@ async def _run(command: Command, request: Answer, say: Say) -> Answer:
         return await command(request, say)
     except (CryptfsError, trio.BrokenResourceError):
         raise
-    except ExceptionGroup:
-        raise
     except Exception as err:
+        if isinstance(err, ExceptionGroup) and err.split((CryptfsError, trio.BrokenResourceError))[1] is None:
+            raise
         _log.exception("a command failed")
         raise CryptfsError(f"Internal error: {type(err).__name__}", "The log of the mount says more.") from err
 

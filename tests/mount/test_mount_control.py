@@ -43,8 +43,15 @@ async def buggy(request, say):
     raise KeyError("bug")
 
 
+async def buggy_in_a_task(request, say):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(buggy, request, say)
+    return {}
+
+
 TABLE = {
     "echo": echo, "talk": talkative, "refuse": refusing, "task": refusing_in_a_task, "posix": posix, "bug": buggy,
+    "bug in a task": buggy_in_a_task,
 }  # fmt: skip
 
 
@@ -87,7 +94,8 @@ async def test_progress_comes_before_the_answer(server):
     ("command", "text", "code"),
     [
         ("refuse", "busy", 75), ("task", "full", 74), ("posix", "No such file or directory", 66),
-        ("bug", "Internal error: KeyError", 70), ("nonsense", "The mount process does not know this command.", 64),
+        ("bug", "Internal error: KeyError", 70), ("bug in a task", "Internal error: ExceptionGroup", 70),
+        ("nonsense", "The mount process does not know this command.", 64),
     ],
 )  # fmt: skip
 async def test_refusals_say_what_and_what_to_do(server, command, text, code):
