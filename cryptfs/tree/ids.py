@@ -20,7 +20,7 @@ PROVISIONAL_PREFIX: Final = b"\xff" * 16
 _ST_OFFSET: Final = 16
 """Numbers below are reserved: 0 is no inode, 1 the root."""
 _ST_FOREIGN: Final = 1 << 62
-_CACHE_ENTRIES: Final = 100_000
+_CACHE_ENTRIES: Final = 20_000
 """Names kept in memory, about 200 bytes each; when full, all are dropped, which costs a look-up each."""
 
 

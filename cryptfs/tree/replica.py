@@ -21,7 +21,7 @@ from cryptfs.tree.segment import IntegratedSegment
 
 __all__ = ["Node", "Notice", "Replica"]
 
-_SHOWN_MAX: Final = 50_000
+_SHOWN_MAX: Final = 20_000
 """Nodes kept in memory as shown, about 500 bytes each."""
 
 # Local times are asked for separately: a join with their table takes 17 us, two questions 5 us.

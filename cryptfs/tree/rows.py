@@ -75,7 +75,7 @@ _PUT_ENTRY: Final = "INSERT OR REPLACE INTO dirent VALUES(?,?,?,?,?)"
 _DEL_ENTRY: Final = "DELETE FROM dirent WHERE parent = ? AND name = ?"
 _LINKS: Final = "SELECT * FROM dirent WHERE st = ?"
 _LINKED: Final = "SELECT 1 FROM dirent WHERE st = ? LIMIT 1"
-_CACHED_MAX: Final = 50_000
+_CACHED_MAX: Final = 20_000
 """Rows kept in memory, about 400 bytes each; when full, all are dropped, which costs a look-up each."""
 _HAS_ENTRIES: Final = "SELECT 1 FROM dirent WHERE parent = ? LIMIT 1"
 

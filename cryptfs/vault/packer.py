@@ -166,7 +166,6 @@ class Packer:
         target.where, target.id, target.size = WHERE_PACK, finished.id, finished.size
         target.mark_synced(finished.size)
         if target is not pack:
-            target.records = []
             for written in pack.records:
                 new = finished.moves.get(written.ref.off)
                 if new is not None:
@@ -174,6 +173,8 @@ class Packer:
         moves = tuple((pack.num, old, new) for old, new in finished.moves.items())
         closed = self.closed[target.num] = PackClosed(target.num, finished.id, finished.size, moves)
         self._journal.append(closed)
+        # What was in it is told by the index now; the list would keep every file of the pack in memory.
+        pack.records, target.records = [], []
         self._adopt(target)
 
     def discard(self, pack: OpenPack) -> None:
@@ -183,6 +184,7 @@ class Packer:
         if pack.live:
             pack.finish_filling()
         self._records.local.pop(pack.num, None)
+        pack.records = []
         pack.drop_file(keep_readable=True)
 
     # ---- sending --------------------------------------------------------------------------------------------------
