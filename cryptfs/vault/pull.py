@@ -6,6 +6,7 @@ is not here waits; what breaks a rule freezes its log there and is reported.
 """
 
 import logging
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _BATCH: Final = 256
 """Segments handed over at once."""
+_READ_AGAIN: Final = 8
+"""Refused objects under one number of a log that a pull reads once more."""
 
 Take = Callable[[list[IntegratedSegment]], None]
 """Puts segments into the replica; called between two awaits, so no local operation slips in between."""
@@ -128,7 +131,10 @@ class LogReader:
 
     async def _read_segment(self, log_id: bytes, names: list[str]) -> IntegratedSegment | None:
         """The next segment of a log from whichever object verifies; None if none does, or it has to wait."""
-        for name in sorted(names):
+        refused = [name for name in names if name in self.problems]
+        # Some again: a tool that synchronises the folder may have shown half of one, or its key has come since.
+        again = random.sample(refused, min(len(refused), _READ_AGAIN))
+        for name in (*sorted(set(names).difference(refused)), *again):
             try:
                 data = await self._sender.get(name, 0, SEGMENT_MAX + 1)
             except NotFound:

@@ -83,6 +83,23 @@ async def test_caps_no_log_object_is_read_beyond_what_a_segment_can_have(
     assert all(length is not None and length <= SEGMENT_MAX + 1 for length in asked)
 
 
+async def test_poison_objects_under_the_next_name_are_read_once_and_hold_nothing_up(sim: SimWorkshop) -> None:
+    await written(sim, a=b"1", b=b"2")
+    last = max(sim.names("l"), key=lambda name: name.split("-")[1])
+    honest = sim.world.snapshot()[last]
+    sim.world.lose(last)
+    for number in range(100):
+        sim.world.plant(f"{last[:-4]}{number:04x}", b"junk")
+    forget_everything(sim)
+    async with sim.open() as vault:
+        before = vault.sender.gets
+        await vault.exchange.pull()
+        assert vault.sender.gets - before < 20
+        sim.world.plant(last, honest)
+        await vault.exchange.pull()
+        assert await read_file(vault, b"b") == b"2"
+
+
 # ---- a member and the store together --------------------------------------------------------------------------------
 
 
