@@ -52,9 +52,10 @@ class Exchange:
         """Bring here whatever the store has; returns whether anything was new. Raises StoreError, HostileStore."""
         async with self._lock:
             vault = self._vault
+            before = vault.trust.memory  # what is sealed and sent while the store is listed is not in the listing
             news = await self.refresh_membership()
             news = await vault.reader.read_all() or news
-            await vault.trust.look([*self.statements, *vault.reader.listed])
+            await vault.trust.look([*self.statements, *vault.reader.listed], before)
             self.pulls += 1
             if news:
                 self.settled.set()

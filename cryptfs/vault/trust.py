@@ -52,7 +52,7 @@ class Trust:
         self.alarms: list[Finding] = []
         self._limiter = trio.CapacityLimiter(1)
         self.lost = False
-        self._memory = self._recall()
+        self.memory = self._recall()
 
     def _recall(self) -> TrustMemory:
         """What the file says. A file that is gone or does not open is said so, and begun anew."""
@@ -86,8 +86,8 @@ class Trust:
     def _forked_own(self) -> bool:
         return self._standing.log_id in self._forked
 
-    async def look(self, names: list[str]) -> None:
-        """Compare a listing of `m/` and `l/` with the memory; without alarms, remember it.
+    async def look(self, names: list[str], before: TrustMemory) -> None:
+        """Compare a listing of `m/` and `l/` with the memory as it was before the listing; without alarms, remember it.
 
         Raises StoreError, LocalDisk.
         """
@@ -98,14 +98,16 @@ class Trust:
                 segments.setdefault((one.log_id, one.seq), set()).add(one.h16)
         await self._look_for_forks(segments)
         statements = {one.id for one in parsed.values() if isinstance(one, StatementName)}
-        sight = self._sight(segments, statements)
-        self._decide(compare(self._memory, sight))
+        sight = self._sight(segments, statements, before)
+        self._decide(compare(before, sight))
         if not self.alarms:
             await self._learn(sight)
 
-    def _sight(self, segments: dict[tuple[bytes, int], set[bytes]], statements: set[bytes]) -> Sight:
+    def _sight(
+        self, segments: dict[tuple[bytes, int], set[bytes]], statements: set[bytes], before: TrustMemory
+    ) -> Sight:
         standing, logs = self._standing, self._standing.logs
-        remembered = {(head.log, head.seq): head.digest for head in self._memory.heads}
+        remembered = {(head.log, head.seq): head.digest for head in before.heads}
 
         def digest_at(log_id: bytes, seq: int) -> bytes | None:
             """What is there by name; only what was verified counts as something else than remembered."""
@@ -171,20 +173,20 @@ class Trust:
         standing = self._standing
         graph = standing.membership.graph
         owners = {one: owner.entry for one in sight.heads if (owner := graph.log_owner(one)) is not None}
-        later = learn(self._memory, sight, time.time_ns() // 1_000_000, owners, standing.log_id)
+        later = learn(self.memory, sight, time.time_ns() // 1_000_000, owners, standing.log_id)
         same = (later.heads, later.frontier, later.min_format, later.own_log) == (
-            self._memory.heads, self._memory.frontier, self._memory.min_format, self._memory.own_log,
+            self.memory.heads, self.memory.frontier, self.memory.min_format, self.memory.own_log,
         )  # fmt: skip
         if not same or not self._home.trust_file.exists():
             await self._save(later)
 
     async def sent(self, head: LogHead) -> None:
         """The store has a segment of this device. Raises LocalDisk."""
-        heads = {one.log: one for one in self._memory.heads} | {head.log: head}
-        await self._save(replace(self._memory, heads=tuple(heads[one] for one in sorted(heads)), own_log=head.log))
+        heads = {one.log: one for one in self.memory.heads} | {head.log: head}
+        await self._save(replace(self.memory, heads=tuple(heads[one] for one in sorted(heads)), own_log=head.log))
 
     async def _save(self, later: TrustMemory) -> None:
-        self._memory = later
+        self.memory = later
         data = remember(later, self._key)
         await trio.to_thread.run_sync(_write, self._home.trust_file, data, limiter=self._limiter)
 

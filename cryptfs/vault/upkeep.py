@@ -27,6 +27,8 @@ _SEAL_LATEST: Final = 10.0
 """Seconds: a change is journaled, sealed when nothing followed it, sealed in any case."""
 _HAND_OVER_AFTER: Final = 5_000_000_000
 """ns that a change stays in memory alone while its file is open."""
+_SEAL_OPS: Final = 8_000
+"""Pending operations, a full segment, that are sealed at once: each keeps a few kilobytes in memory."""
 _LULL: Final = 0.3
 _LULL_LATEST: Final = 5.0
 """Seconds without a write, and seconds at most, before a full pack is finished and sent."""
@@ -137,7 +139,7 @@ class Upkeep:
             idle = _SEAL_IDLE - (now - pending.newest_ns) / 1e9
             latest = _SEAL_LATEST - (now - pending.oldest_ns) / 1e9
             due = min(idle, latest)
-            if due <= 0:
+            if due <= 0 or len(pending) >= _SEAL_OPS:
                 return
             await trio.sleep(min(due, _SEAL_IDLE))
 

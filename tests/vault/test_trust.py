@@ -128,3 +128,16 @@ async def test_what_was_written_before_the_alarm_is_kept(workshop: Workshop) -> 
         vault.release_file(content)
     async with workshop.open() as vault:
         assert await read_file(vault, b"open") == b"precious"
+
+
+async def test_a_segment_sent_while_the_store_is_listed_is_no_rollback(workshop: Workshop) -> None:
+    await three_segments(workshop)
+    async with workshop.open() as vault:
+        before, listed = vault.trust.memory, await vault.sender.list("l/")
+        await write_file(vault, b"f", b"y")
+        await vault.sync()
+        statements = await vault.sender.list("m/")
+        await vault.trust.look([*statements, *listed], before)
+        assert not vault.trust.alarms
+        await vault.trust.look([*statements, *listed], vault.trust.memory)
+        assert vault.trust.alarms
