@@ -7,7 +7,6 @@ queries are plain functions, so a handler that does not await sees and makes one
 
 import errno
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from cryptfs.vault.cache import Cache
 from cryptfs.vault.chunkmap import Delta, encode_delta
 from cryptfs.vault.containers import Container, OpenPack
 from cryptfs.vault.content import FileContent
+from cryptfs.vault.disk import Space, space_of
 from cryptfs.vault.exchange import Exchange
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.info import file_info, path_of
@@ -54,7 +54,7 @@ from cryptfs.vault.trust import Trust
 from cryptfs.vault.upkeep import Upkeep
 from cryptfs.vault.upload import Sender
 
-__all__ = ["Parts", "Space", "Vault", "VaultOptions"]
+__all__ = ["Parts", "Vault", "VaultOptions"]
 
 log = logging.getLogger(__name__)
 
@@ -71,14 +71,6 @@ class VaultOptions:
     read_only: bool = False
     cache_bytes: int = 10 << 30
     spool_bytes: int = 50 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """Bytes that store and local disk together still take."""
-
-    total: int
-    free: int
 
 
 @dataclass(slots=True)
@@ -275,10 +267,6 @@ class Vault:
         """Numbers that operations sealed before this start got."""
         self._names.update(names)
 
-    def file_if_open(self, st: int) -> FileContent | None:
-        """The content of a file if somebody has it in memory."""
-        return self.files.get(st)
-
     def release_file(self, content: FileContent) -> None:
         """Counterpart of `open_file`. Dirty data are handed over; LocalDisk(Full) if that fails: they are kept."""
         content.opens -= 1
@@ -432,9 +420,8 @@ class Vault:
     # ---- answers ----------------------------------------------------------------------------------------------------
 
     def space(self) -> Space:
-        """What a program may still write: the lesser of store and local disk."""
-        status = os.statvfs(self.home.data_dir)
-        local = Space(status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize)
+        """What a program may still write: the lesser of store and local disk. Raises LocalDisk."""
+        local = space_of(self.home.data_dir)
         store = Space(*self.upkeep.store_space) if self.upkeep.store_space else local
         free = 0 if self.sender.state.full else min(local.free, store.free)
         return Space(max(store.total, free), free)

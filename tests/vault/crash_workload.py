@@ -100,7 +100,7 @@ async def act(vault: Vault, action: Action) -> None:
         case "remove":
             entry = vault.replica.lookup(1, action.name)
             remove_file(vault, action.name)
-            content = vault.file_if_open(entry.st) if entry is not None else None
+            content = vault.files.get(entry.st) if entry is not None else None
             if content is not None:
                 content.detached = True
         case "save":

@@ -76,7 +76,7 @@ async def test_dead_records_are_left_out_and_what_moved_is_found(sim: SimWorksho
         remove_file(vault, b"gone")
         wanted = noise(MIB)[:CHUNK] + noise(2 * CHUNK, 2) + noise(MIB)[3 * CHUNK :]
         pack = the_pack(vault)
-        content = vault.file_if_open(pack.records[0].holder.st)  # type: ignore[attr-defined]
+        content = vault.files.get(pack.records[0].holder.st)  # type: ignore[attr-defined]
         assert content is not None
         before = content.map.get(0)
         await vault.sync()
