@@ -17,7 +17,6 @@ from cryptography.exceptions import InvalidTag
 from cryptfs.errors import AuthError
 
 __all__ = [
-    "SEAL_KEY_LEN",
     "SEAL_OVERHEAD_MIN",
     "Bytes",
     "open_into",
@@ -28,7 +27,6 @@ __all__ = [
     "sealed_len",
 ]
 
-SEAL_KEY_LEN: Final = 32
 SEAL_OVERHEAD_MIN: Final = 72
 """Length of a sealed empty plaintext, in bytes: salt 24, commitment 32, one tag 16."""
 

@@ -25,9 +25,8 @@ from cryptfs.mount.deadline import within
 from cryptfs.mount.files import Opened
 from cryptfs.mount.filesystem import FileSystem
 
-__all__ = ["DATA_SECONDS", "METADATA_SECONDS", "Adapter", "answer", "handler"]
+__all__ = ["DATA_SECONDS", "Adapter", "answer", "handler"]
 
-METADATA_SECONDS: Final = 5.0
 DATA_SECONDS: Final = 30.0
 """A reader cannot be interrupted, not even by SIGKILL, until we reply."""
 

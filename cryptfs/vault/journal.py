@@ -38,7 +38,6 @@ __all__ = [
 ]  # fmt: skip
 
 _MAGIC: Final = b"CFSJRNL2"
-_HEADER_LEN: Final = 16
 _FRAME_HEAD: Final = struct.Struct(">4sIQ")
 _MARK: Final = b"CFSF"
 _GROW: Final = 1 << 20
