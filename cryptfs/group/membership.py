@@ -108,6 +108,11 @@ class Membership:
         kept = (one for one in self._objects if one[0] not in again)
         return open_membership((*kept, *new), self.vault, self._keys)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all objects that were taken in, sound or not."""
+        return sum(len(data) for _, data in self._objects)
+
     def has_object(self, name: str, data: bytes | None = None) -> bool:
         """Whether an object of this name, or exactly this object, was taken in, whatever became of it."""
         return name in self._names and (data is None or (name, data) in self._objects)

@@ -24,6 +24,8 @@ __all__ = ["load_membership", "refresh"]
 
 log = logging.getLogger(__name__)
 
+_BYTES_MAX: Final = 128 << 20
+"""Of all membership objects together, kept in memory; a thousand members with a hundred rotations need half of it."""
 _READ_AGAIN: Final = 8
 """Damaged objects that one refresh reads once more."""
 
@@ -59,7 +61,8 @@ async def refresh(sender: Sender, copies: Path, membership: Membership, statemen
     `statements`: the names in `m/` as listed just now.
     """
     names = [*statements, *await sender.list("w/")]
-    objects = await _read(sender, [name for name in names if not membership.has_object(name)])
+    new = [name for name in names if not membership.has_object(name)]
+    objects = await _read(sender, new, _BYTES_MAX - membership.size)
     # A tool that synchronises the folder may have shown half of an object.
     again = sorted(membership.damaged.intersection(names))
     some = random.sample(again, min(len(again), _READ_AGAIN))
@@ -75,12 +78,23 @@ async def refresh(sender: Sender, copies: Path, membership: Membership, statemen
     return later
 
 
-async def _read(sender: Sender, names: list[str]) -> dict[str, bytes]:
-    """The objects of these names that are still there, none to a greater length than an honest one has."""
+async def _read(sender: Sender, names: list[str], room: int = _BYTES_MAX) -> dict[str, bytes]:
+    """The objects of these names that are still there, none to a greater length than an honest one has.
+
+    In all no more than a group can need: whoever floods the folder may keep newer decisions from arriving, as by
+    deleting them, but does not take the machine's memory.
+    """
     objects: dict[str, bytes] = {}
-    for name in names:
+    left = room
+    for at, name in enumerate(names):
+        if left <= 0:
+            log.warning(
+                "%d membership objects are left unread: there are more in the folder than can be", len(names) - at
+            )
+            break
         with contextlib.suppress(NotFound):
             objects[name] = await sender.get(name, 0, MEMBERSHIP_OBJECT_MAX)
+            left -= len(objects[name])
     return objects
 
 
