@@ -11,6 +11,7 @@ from cryptfs.cli.output import note
 from cryptfs.crypto import keyfile
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.errors import NotAllowed, UsageError
+from cryptfs.mount.process import harden
 from cryptfs.vault.disk import local_disk
 from cryptfs.vault.home import VaultHome
 
@@ -26,6 +27,7 @@ _CREDENTIAL: Final = "cryptfs.passphrase"
 def unlock(home: VaultHome, passphrase_file: Path | None) -> DeviceKeys:
     """The keys of this device, asking for a passphrase if they need one. Raises NoSuchVault, WrongPassphrase."""
     home.require()
+    harden()  # before there is anything to see
     with local_disk("reading the keys"):
         data = home.keys_file.read_bytes()
     passphrase = find_passphrase(passphrase_file, home.name) if keyfile.is_protected(data) else None
