@@ -26,7 +26,7 @@ class Lineage:
         self._boxes: dict[int, FileKeyBox] = {}
         self.fid = b""
         self.newest = -1
-        self._named: set[int] = set()  # versions whose boxes the sealed version names
+        self._named: set[int] = set()  # versions whose boxes stand in the operation of the sealed version
 
     def write_key(self) -> tuple[int, FileKey]:
         """Version and key that new chunks are sealed under. Raises NotAllowed while nothing may be sealed."""
@@ -42,6 +42,10 @@ class Lineage:
     def _current(self) -> bool:
         box = self._boxes.get(self.newest)
         return box is None or box.ks == self._keyring().write_keyset
+
+    def knows(self, fkv: int) -> bool:
+        """Whether that version is known; else the root manifest may have it."""
+        return fkv in self._keys or fkv in self._boxes
 
     def key(self, fkv: int) -> FileKey:
         """The key of a version. Raises Invalid if the file has none such, AuthError, NotAllowed."""
@@ -62,21 +66,21 @@ class Lineage:
         return box
 
     def unnamed(self) -> tuple[tuple[int, FileKey], ...]:
-        """(version, key) that no reader of the sealed version could know: the journal has to keep them.
+        """(version, key) that the sealed version does not tell by itself: the journal has to keep them.
 
-        Not only new ones: a version without chunks names no key, but what is written into it later has one.
+        Not only new ones: a version without chunks names no key, but what is written into it later has one; and a root
+        manifest, which has most, may be out of reach when the journal is read.
         """
         return tuple((fkv, fk) for fkv, fk in sorted(self._keys.items()) if fkv not in self._named)
 
     def sealed_with(self, boxes: tuple[FileKeyBox, ...]) -> None:
-        """There is a new sealed version, which names these."""
-        self._named.clear()
+        """There is a new sealed version, whose operation has these."""
+        self._named = {box.fkv for box in boxes}
         self.learn_boxes(boxes)
 
     def learn_boxes(self, boxes: tuple[FileKeyBox, ...]) -> None:
-        """Boxes that the sealed version names."""
+        """Boxes that the sealed version names, itself or through its root manifest."""
         for box in boxes:
-            self._named.add(box.fkv)
             self._boxes[box.fkv] = box
             self.newest = max(self.newest, box.fkv)
 

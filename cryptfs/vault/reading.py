@@ -76,6 +76,8 @@ class ReadContent(StoredContent):
             return False
         if ref is None:
             return True  # a hole: the buffer is zeros already
+        if self.lacks_key(ref):
+            return False
         return self._host.records.open_chunk_into(self.fid, index, ref, self.lineage.key(ref.fkv), out)
 
     def _plain_here(self, index: int) -> bytes | bytearray | None:
@@ -103,6 +105,9 @@ class ReadContent(StoredContent):
                 await self.load_page(self.map.base, missing.page)
                 continue
             if ref is None:
+                continue
+            if self.lacks_key(ref):
+                await self.load_keys()
                 continue
             plain_len = self.plain_len(index)
             plain = await self._host.records.open_chunk(self.fid, index, ref, self.lineage.key(ref.fkv), plain_len)

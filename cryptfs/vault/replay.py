@@ -126,6 +126,7 @@ class Replay:
         self._vault = vault
         self._found = found
         self._packs: dict[int, OpenPack] = {}
+        self._pieces: dict[int, list[tuple[int, int]]] = {}  # of packs whose file was gone: what the journal had
         self._gone = Container(-1)  # stands for whatever held a record that is not there any more
         self._moves: dict[tuple[int, int], tuple[int, int]] = {}
         for closed in found.closed.values():
@@ -200,8 +201,12 @@ class Replay:
         # A closed pack was durable before it was closed, and is not to be touched any more.
         riding = sorted((one for one in found.records if one.num in paths), key=lambda one: one.num)
         with local_disk("restoring packs"):
-            for num, records in groupby(riding, key=lambda one: one.num):
+            for num, group in groupby(riding, key=lambda one: one.num):
                 if num not in found.closed:
+                    records = list(group)
+                    if not paths[num].exists():
+                        # Removed, when all of it was sealed, or never durable: no more of it is here than rides.
+                        self._pieces[num] = _stretches(records)
                     _restore(paths[num], records)
             if riding:
                 sync_directory(vault.home.packs_dir)
@@ -259,7 +264,11 @@ class Replay:
             pack = self._vault.container(Loc(WHERE_PACK, closed.id, 0))
             pack.size = closed.size
             pack.named = False
-        return Ref(pack, off, fkv, digest) if pack is not None and off + length <= pack.size else None
+        if pack is None or off + length > pack.size:
+            return None
+        pieces = self._pieces.get(num)
+        here = pieces is None or any(start <= off and off + length <= end for start, end in pieces)
+        return Ref(pack, off, fkv, digest) if here else None
 
     async def _sealed(self, content: FileContent, index: int, fkv: int, digest: bytes) -> Ref:
         """A record that no pack here has.
@@ -339,6 +348,17 @@ def _cited(op: Op) -> set[int]:
 
     rename_ids(op, Exchange(op_id, inode))
     return cited
+
+
+def _stretches(records: Iterable[Record]) -> list[tuple[int, int]]:
+    """Where the records lie, as few (start, end) as possible."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted((one.off, one.off + len(one.data)) for one in records):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
 
 
 def _restore(path: Path, records: Iterable[Record]) -> None:

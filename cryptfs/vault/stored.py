@@ -131,7 +131,7 @@ class StoredContent:
         if content.keys or not isinstance(content.body, Inline):
             self.lineage.fid = content.fid  # holes have no key, so what is written into them begins a new lineage
         self.chunk_log2 = content.chunk_log2
-        self.lineage.learn_boxes(content.keys)
+        self.lineage.sealed_with(content.keys)
         self.map = ChunkMap(Base(content, self._host.container))
 
     async def load_keys(self) -> None:
@@ -144,6 +144,11 @@ class StoredContent:
             await self.load_page(base, -1)
         if self.lineage.newest > _KEYS_MAX:
             raise Invalid("a file claims more keys than any can have had")
+
+    def lacks_key(self, ref: Ref) -> bool:
+        """Whether the key of a chunk stands in a root manifest that is not loaded."""
+        base = self.map.base
+        return not self.lineage.knows(ref.fkv) and base.manifest is not None and base.root is None
 
     async def load_all(self) -> None:
         """Load every manifest page, as building a new manifest needs. Raises as `read`."""

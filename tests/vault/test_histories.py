@@ -192,6 +192,10 @@ async def test_a_tree_is_the_same_after_any_crash_and_from_the_store_alone(
 ) -> None:
     rng = random.Random(seed)
     monkeypatch.setattr(pending, "_BATCH_OPS", rng.choice([3, 17, 8000]))
+    # Small limits, so that small trees go the ways of large ones: packs, manifests, patches, packs closed meanwhile.
+    monkeypatch.setattr("cryptfs.vault.manifest.INLINE_MAX", rng.choice([350, 600, 4096]))
+    monkeypatch.setattr("cryptfs.vault.sealer._BODY2_TARGET", rng.choice([2000, 80_000, 1 << 20]))
+    monkeypatch.setattr("cryptfs.vault.records.SHARED_PACK_TARGET", rng.choice([150_000, 16 << 20]))
     before: Shown = {}
     for _ in range(5):
         async with rng.choice([dying(sim), sim.open()]) as vault:

@@ -86,6 +86,62 @@ async def test_a_pack_closed_but_not_sent_is_sent_by_the_next_start_with_the_sam
         assert await read_file(vault, b"f") == noise(2 * MIB)
 
 
+async def test_a_pack_of_which_only_a_piece_rode_in_the_journal_is_not_taken_for_whole(
+    sim: SimWorkshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cryptfs.vault.pending._BATCH_OPS", 4)
+    async with dying(sim) as vault:
+        make_file(vault, b"f")
+        make_file(vault, b"g")
+        await write_file(vault, b"f", noise(300_000))
+        await vault.commit()
+        await write_file(vault, b"g", b"rides")
+        await vault.commit()
+        await write_file(vault, b"f", noise(300_000, 2))  # is sealed ahead of its operation
+        await vault.commit()
+        await vault.sealer.seal()
+        assert vault.pending
+        assert not vault.records.local
+        await vault.commit()
+    async with sim.open() as vault:
+        assert await read_file(vault, b"f") == noise(300_000, 2)
+        assert await read_file(vault, b"g") == b"rides"
+        await vault.sync()
+
+
+async def test_a_patch_of_a_large_file_can_be_read_before_anything_else_of_it(sim: SimWorkshop) -> None:
+    async with sim.open() as vault:
+        await write_file(vault, b"f", noise(20 * MIB))
+        await vault.sync()
+        await write_file(vault, b"f", b"patch", offset=7 * MIB)
+        await vault.sync()
+    for lost in (False, True):
+        if lost:
+            empty_cache(sim)
+        async with sim.open() as vault:
+            content = opened(vault, b"f")
+            assert bytes(await content.read(7 * MIB, 5)) == b"patch"
+            vault.release_file(content)
+
+
+async def test_a_save_of_a_large_file_is_taken_up_without_the_store(sim: SimWorkshop) -> None:
+    async with sim.open() as vault:
+        await write_file(vault, b"f", noise(20 * MIB))
+        await vault.sync()
+    async with dying(sim) as vault:
+        await write_file(vault, b"f", b"offline", offset=7 * MIB)
+        await vault.commit()
+    empty_cache(sim)
+    sim.knobs.outage = lambda: StoreGone("away")
+    async with sim.open() as vault:
+        content = opened(vault, b"f")
+        assert bytes(await content.read(7 * MIB, 7)) == b"offline"
+        vault.release_file(content)
+        sim.knobs.outage = None
+        await vault.sync()
+        assert await read_file(vault, b"f") == noise(20 * MIB)[: 7 * MIB] + b"offline" + noise(20 * MIB)[7 * MIB + 7 :]
+
+
 @pytest.mark.parametrize("how", ["gone", "empty", "cut"])
 async def test_an_unsent_file_whose_records_are_gone_falls_back_to_what_was_sent(sim: SimWorkshop, how: str) -> None:
     async with dying(sim) as vault:
