@@ -115,8 +115,10 @@ class Exchange:
                 log.debug("no pull: %s", err)
                 await trio.sleep(_POLL)
             except CryptfsError as err:
-                self._vault.upkeep.note(err)
+                self._vault.upkeep.note("pulling", err)
                 await trio.sleep(_POLL)
+            else:
+                self._vault.upkeep.over("pulling")
 
     async def _wait_for_news(self) -> None:
         store = self._vault.sender.store

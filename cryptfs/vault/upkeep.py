@@ -59,8 +59,7 @@ class Upkeep:
 
     def __init__(self, vault: "Vault") -> None:
         self._vault = vault
-        self.trouble = ""
-        """What went wrong last and still stands; for people."""
+        self._troubles: dict[str, str] = {}  # by the task that has it; each clears its own
         self.disk_full = False
         self.spool_full = False
         """More waits for the store than this device was told to keep."""
@@ -88,9 +87,9 @@ class Upkeep:
             try:
                 await self._commit(housekeeping=turn % _HOUSEKEEPING_EVERY == 0)
             except CryptfsError as err:
-                self.note(err)
+                self.note("keeping", err)
             else:
-                self.trouble = ""
+                self.over("keeping")
             self._look_at_disk()
 
     async def _commit(self, *, housekeeping: bool) -> None:
@@ -112,7 +111,7 @@ class Upkeep:
                 try:
                     content.hand_over_now()
                 except CryptfsError as err:  # the others, and what is journaled already, must not wait for this one
-                    self.note(err)
+                    self.note("keeping", err)
 
     def _look_at_disk(self) -> None:
         home = self._vault.home
@@ -125,8 +124,10 @@ class Upkeep:
             try:
                 await self._vault.sealer.seal()
             except CryptfsError as err:
-                self.note(err)
+                self.note("sealing", err)
                 await trio.sleep(_TROUBLE_WAIT)
+            else:
+                self.over("sealing")
 
     async def _wait_until_due(self) -> None:
         pending = self._vault.pending
@@ -162,14 +163,23 @@ class Upkeep:
                 log.debug("the store does not tell its space: %s", err)
             await trio.sleep(_SPACE_EVERY)
 
-    def note(self, err: CryptfsError) -> None:
-        """Tell people about trouble, once."""
+    @property
+    def trouble(self) -> str:
+        """What went wrong last and still stands, for people; empty if nothing."""
+        return " ".join(self._troubles.values())
+
+    def note(self, task: str, err: CryptfsError) -> None:
+        """Tell people about trouble, once. It stands until the same task says `over`."""
         if isinstance(err, LocalDiskFull):
             self.disk_full = True
         text = f"{err} {err.advice}"
-        if text != self.trouble:
+        if text != self._troubles.get(task):
             log.warning("%s", text)
-        self.trouble = text
+        self._troubles[task] = text
+
+    def over(self, task: str) -> None:
+        """That task goes well again."""
+        self._troubles.pop(task, None)
 
     async def shut_down(self, seconds: float) -> None:
         """Hand everything over, make it durable, and send what goes within `seconds`. Raises LocalDisk."""

@@ -24,6 +24,8 @@ T = TypeVar("T")
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
 """Seconds between two tries."""
+_AFTER_MAX: Final = 300.0
+"""Seconds that a store may ask us to wait; one that asks for more is asked again."""
 _CALL_SECONDS: Final = 600.0
 """Seconds one upload may take before it is tried anew."""
 _READ_SECONDS: Final = 25.0
@@ -97,7 +99,7 @@ class Sender:
                 await self._write(key, data)
             except StoreError as err:
                 self._note(err)
-                pause = max(wait, err.after if isinstance(err, Retry) else 0.0)
+                pause = max(wait, min(err.after, _AFTER_MAX) if isinstance(err, Retry) else 0.0)
                 if isinstance(err, Exists | Fatal | Auth | Denied):
                     pause = max(pause, _LONGEST_WAIT)
                 with trio.move_on_after(pause):

@@ -343,8 +343,9 @@ class Vault:
         try:
             await self.upkeep.lull()
             await self.packer.confirm(pack)
+            self.upkeep.over("packing")
         except CryptfsError as err:
-            self.upkeep.note(err)  # the sealer tries again when it needs the pack
+            self.upkeep.note("packing", err)  # the sealer tries again when it needs the pack
 
     def hint(self, file: FileContent, wall_ms: int) -> PackHint:
         """What a file is called now, for the pack's index."""
