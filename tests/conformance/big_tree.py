@@ -51,7 +51,7 @@ def load(origin: Path, top: Path, archive: Path) -> None:
         for _ in range(2):
             run("rsync", "-aHX", "--checksum", f"{origin}/", f"{top}/synced/")
     with step("git init, add, commit, gc, fsck"):
-        repo = ["git", "-C", top / "synced", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+        repo = ["git", "-C", top / "synced", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "gc.auto=0"]
         run("git", "init", "-q", top / "synced")
         run(*repo, "add", "-A")
         run(*repo, "commit", "-q", "-m", "all")
