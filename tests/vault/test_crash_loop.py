@@ -23,7 +23,7 @@ from tests.vault.vault_faults import state_of
 from tests.vault.vault_workshop import Workshop, read_file
 
 EVERY = bool(os.environ.get("CRYPTFS_TEST_EVERY_STEP"))
-SECONDS = 1200.0 if EVERY else 9.0
+SECONDS = 1200.0 if EVERY else 7.0
 SEEDS = range(6) if EVERY else range(2)
 
 _processes = multiprocessing.get_context("forkserver")
