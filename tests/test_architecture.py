@@ -97,7 +97,8 @@ def test_pure_rooms_have_no_clock_no_disk_no_network(module: Path) -> None:
     if room_of(module) not in PURE_ROOMS:
         return
     impure = NOT_PURE.intersection(name.split(".")[0] for name in imports_of(module))
-    assert not impure
+    # The one source of chance; tests/crypto/test_crypto_lint.py keeps it the only one.
+    assert impure <= ({"random"} if module.parts[-2:] == ("crypto", "keys.py") else set())
     for node in ast.walk(tree_of(module)):
         assert called(node) not in {"open", "print", "input"}
         assert not called(node).endswith((".now", ".utcnow", ".today"))

@@ -7,7 +7,6 @@ harms.
 
 import hashlib
 import os
-import random
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 import trio
 
 from cryptfs.cli.evidence import examine_logs
+from cryptfs.crypto.keys import chance
 from cryptfs.errors import HostileStore, NeedsUpdate, NotFound, StoreError
 from cryptfs.format.content import WHERE_BODY2, Loc
 from cryptfs.format.names import PackName, RollupName, SegmentName, pack_name, parse_name
@@ -62,7 +62,7 @@ async def check_vault(vault: Vault, store: Store, percent: float, seen: Seen) ->
     for key in sorted(users.keys() - there):
         report.problems.append(Problem(key, "is missing in the store", _paths(users, key)))
     packs = sorted(key for key in users.keys() & there if isinstance(parse_name(key), PackName))
-    chosen = sorted(random.SystemRandom().sample(packs, round(len(packs) * percent / 100)))
+    chosen = sorted(chance().sample(packs, round(len(packs) * percent / 100)))
     for key in chosen:
         await trio.to_thread.run_sync(_check_pack, store, key, _paths(users, key), seen, report)
     return report

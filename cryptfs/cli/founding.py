@@ -2,7 +2,6 @@
 
 import datetime as dt
 import os
-import random
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from cryptfs.crypto import keyfile
 from cryptfs.crypto.certificate import judge_pinned
 from cryptfs.crypto.importing import import_pair
 from cryptfs.crypto.keyfile import DeviceKeys
-from cryptfs.crypto.keys import LocalSecret, random_bytes
+from cryptfs.crypto.keys import LocalSecret, chance, random_bytes
 from cryptfs.crypto.recovery import RecoverySecret, new_recovery_seed
 from cryptfs.crypto.selfsigned import make_certificate
 from cryptfs.crypto.words import recovery_shares
@@ -159,7 +158,7 @@ def _show_words(words: list[str]) -> None:
         numbered = (f"{number:2}. {word:<10}" for number, word in enumerate(words[start : start + 6], start + 1))
         note("  " + "".join(numbered).rstrip())
     note("\nNow type three of them, as a check.")
-    for place in sorted(random.SystemRandom().sample(range(len(words)), _WORDS_ASKED)):
+    for place in sorted(chance().sample(range(len(words)), _WORDS_ASKED)):
         while click.prompt(f"Word {place + 1}", err=True).strip().lower() != words[place]:
             note("That is another word. Look at the paper again, please.")
     click.clear()

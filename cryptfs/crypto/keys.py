@@ -12,6 +12,7 @@ verifies on every message; those and every second spelling of a key are refused 
 
 import hashlib
 import os
+import random
 import struct
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -35,6 +36,7 @@ __all__ = [
     "PurposeKey",
     "SignLabel",
     "WriteSecret",
+    "chance",
     "checkpoint_block_ctx",
     "checkpoint_ctx",
     "chunk_ctx",
@@ -103,6 +105,11 @@ class KeyLabel(Enum):
 def random_bytes(n: int) -> bytes:
     """`n` bytes from the operating system. The one source of randomness of cryptfs."""
     return os.urandom(n)
+
+
+def chance() -> random.Random:
+    """Numbers from the same source for choosing and waiting: samples, jitter. Keys come from `random_bytes`."""
+    return random.SystemRandom()
 
 
 def lp(part: bytes) -> bytes:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from cryptfs.crypto.keys import random_bytes
 from cryptfs.errors import Fatal, StoreGone
 from cryptfs.faults import Faults
 from cryptfs.store.base import is_folder
@@ -120,7 +121,7 @@ class Folders:
 
 def temporary_name() -> str:
     """A name nobody else uses and every reader ignores."""
-    return f".tmp-{os.urandom(16).hex()}"
+    return f".tmp-{random_bytes(16).hex()}"
 
 
 @contextlib.contextmanager

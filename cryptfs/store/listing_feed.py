@@ -1,11 +1,11 @@
 """A change feed for stores that have none: the difference between two listings."""
 
 import itertools
-import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from cryptfs.crypto.keys import random_bytes
 from cryptfs.store.base import Call, Change, Changes, Stat
 
 __all__ = ["ListingFeed"]
@@ -23,7 +23,7 @@ class ListingFeed:
 
     def __init__(self, listing: Callable[[Call], Iterable[Stat]], run: str = "") -> None:
         self._listing = listing
-        self._run = run or os.urandom(8).hex()
+        self._run = run or random_bytes(8).hex()
         self._numbers = itertools.count(1)
         self._seen: dict[str, dict[str, Stat]] = {}
         self._lock = threading.Lock()

@@ -6,12 +6,12 @@ be asked. Without the store the copy serves: a mount starts offline with the mem
 
 import contextlib
 import logging
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from cryptfs.crypto.keyfile import DeviceKeys
+from cryptfs.crypto.keys import chance
 from cryptfs.errors import ConfigError, HostileStore, NotFound, StoreError
 from cryptfs.format.names import GENESIS
 from cryptfs.format.statement import split_statement
@@ -65,7 +65,7 @@ async def refresh(sender: Sender, copies: Path, membership: Membership, statemen
     objects = await _read(sender, new, _BYTES_MAX - membership.size)
     # A tool that synchronises the folder may have shown half of an object.
     again = sorted(membership.damaged.intersection(names))
-    some = random.sample(again, min(len(again), _READ_AGAIN))
+    some = chance().sample(again, min(len(again), _READ_AGAIN))
     objects |= {
         name: data for name, data in (await _read(sender, some)).items() if not membership.has_object(name, data)
     }

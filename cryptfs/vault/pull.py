@@ -6,12 +6,11 @@ is not here waits; what breaks a rule freezes its log there and is reported.
 """
 
 import logging
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cryptfs.crypto.keys import KeyLabel
+from cryptfs.crypto.keys import KeyLabel, chance
 from cryptfs.errors import CryptfsError, HostileStore, Invalid, NeedsUpdate, NotAllowed, NotFound
 from cryptfs.format.limits import SEGMENT_MAX
 from cryptfs.format.names import SegmentName, parse_name
@@ -133,7 +132,7 @@ class LogReader:
         """The next segment of a log from whichever object verifies; None if none does, or it has to wait."""
         refused = [name for name in names if name in self.problems]
         # Some again: a tool that synchronises the folder may have shown half of one, or its key has come since.
-        again = random.sample(refused, min(len(refused), _READ_AGAIN))
+        again = chance().sample(refused, min(len(refused), _READ_AGAIN))
         for name in (*sorted(set(names).difference(refused)), *again):
             try:
                 data = await self._sender.get(name, 0, SEGMENT_MAX + 1)

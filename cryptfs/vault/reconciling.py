@@ -6,11 +6,11 @@ before it acts, so that usually one of them does and the others see it done.
 """
 
 import logging
-import random
 from typing import Final
 
 import trio
 
+from cryptfs.crypto.keys import chance
 from cryptfs.errors import CryptfsError
 from cryptfs.group.authority import Tier
 from cryptfs.vault.administration import needs_reconciling, reconcile
@@ -31,7 +31,7 @@ async def keep_reconciled(vault: Vault, acting: trio.Lock, delay: tuple[float, f
         news = vault.exchange.settled
         try:
             if _may(vault) and needs_reconciling(vault):
-                await trio.sleep(random.uniform(*delay))  # noqa: S311  # only to differ from others
+                await trio.sleep(chance().uniform(*delay))  # only to differ from others
                 async with acting:
                     if _may(vault) and await reconcile(vault) is not None:
                         log.info("the key is handed on or changed, as the group had changed")
