@@ -14,6 +14,7 @@ import hashlib
 import os
 import random
 import struct
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Final, NewType
@@ -71,6 +72,7 @@ __all__ = [
     "sign",
     "sign_public",
     "verify",
+    "verify_once",
     "wrap_info",
     "write_secret",
 ]
@@ -296,6 +298,26 @@ def verify(public: bytes, label: SignLabel, vault: bytes, data: bytes, signature
     except (Invalid, InvalidSignature, ValueError):
         # ValueError: OpenSSL refuses some 32-byte strings as keys. One answer for all.
         raise AuthError("a signature does not verify") from None
+
+
+def verify_once(public: bytes, label: SignLabel, vault: bytes, data: bytes, signature: bytes) -> None:
+    """As `verify`, but the latest few thousand signatures that verified are remembered, by hash.
+
+    For membership: a device that learns one statement more reads all of them again, and without this the signatures
+    would be nearly all of what that costs.
+    """
+    seen = hashlib.sha256(lp(public) + lp(signature) + _message(label, vault, data)).digest()
+    if seen in _verified:
+        return
+    verify(public, label, vault, data, signature)
+    _verified[seen] = None
+    if len(_verified) > _VERIFIED_MAX:
+        _verified.popitem(last=False)
+
+
+_verified: Final[OrderedDict[bytes, None]] = OrderedDict()
+_VERIFIED_MAX: Final = 8192
+"""A megabyte of hashes."""
 
 
 # ---- wraps ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from cryptfs.crypto.keys import SIGNATURE_LEN, SignLabel, sign, verify
+from cryptfs.crypto.keys import SIGNATURE_LEN, SignLabel, sign, verify_once
 from cryptfs.errors import Damaged, Invalid, NeedsUpdate
 from cryptfs.format.codec import FMT, decode_top, encode, leading_uint, probe
 from cryptfs.format.header import ObjectClass, header_len, object_class, pack_header, parse_header
@@ -88,7 +88,7 @@ class RawStatement:
 
     def verify(self, sign_pub: bytes) -> None:
         """Check the signature by the author, whose key is `sign_pub`. Raises AuthError."""
-        verify(sign_pub, SignLabel.MEMBERSHIP, self.vault, self.payload, self.signature)
+        verify_once(sign_pub, SignLabel.MEMBERSHIP, self.vault, self.payload, self.signature)
 
     def open(self) -> "Statement":
         """Decode and judge the form. Raises Invalid, or NeedsUpdate for what a later version wrote."""
@@ -139,7 +139,7 @@ class Statement:
         op = self.payload.op
         if isinstance(op, Genesis) and op.recovery is not None:
             signature = self.raw.recovery_signature
-            verify(op.recovery.sign_pub, SignLabel.MEMBERSHIP, self.vault, self.raw.payload, signature)
+            verify_once(op.recovery.sign_pub, SignLabel.MEMBERSHIP, self.vault, self.raw.payload, signature)
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -270,4 +270,4 @@ def prove_possession(vault: bytes, cert: bytes, sign_pub: bytes, sign_seed: byte
 
 def check_possession(vault: bytes, cert: bytes, sign_pub: bytes, pop: bytes) -> None:
     """Raise AuthError unless `pop` proves that whoever showed `cert` holds the seed of `sign_pub`."""
-    verify(sign_pub, SignLabel.POP, vault, pop_data(cert, sign_pub), pop)
+    verify_once(sign_pub, SignLabel.POP, vault, pop_data(cert, sign_pub), pop)

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptfs.crypto.keys import EID_LEN, SIGNATURE_LEN, SignLabel, sign, verify
+from cryptfs.crypto.keys import EID_LEN, SIGNATURE_LEN, SignLabel, sign, verify_once
 from cryptfs.errors import Damaged, Invalid
 from cryptfs.format.codec import FMT, Ext, Wire, check_ext, check_fmt, decode_top, encode
 from cryptfs.format.form import id32, need, uint
@@ -68,7 +68,7 @@ class Wraps:
 
         Raises AuthError, Invalid for a broken rule, NeedsUpdate for what a later version wrote.
         """
-        verify(sign_pub, SignLabel.WRAPS, self.vault, _signed(self.header, self.payload), self.sig)
+        verify_once(sign_pub, SignLabel.WRAPS, self.vault, _signed(self.header, self.payload), self.sig)
         payload = decode_top(WrapsPayload, self.payload, WRAPS_MAX)
         check_wraps(payload, self.eid)
         return payload

@@ -24,23 +24,14 @@ View = NewType("View", int)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """A statement in its place. `ancestors` are bits; `flaw` says why it can never have effect, or is empty."""
+    """A statement in its place: `bit` is a set of it alone, `ancestors` many bits; `flaw` says why it has no effect."""
 
     statement: Statement
-    index: int
+    id: bytes
+    bit: int
     ancestors: int
     author: Admission
     flaw: str
-
-    @property
-    def id(self) -> bytes:
-        """The statement's id, 32 bytes."""
-        return self.statement.id
-
-    @property
-    def bit(self) -> int:
-        """The statement as a set of one."""
-        return 1 << self.index
 
 
 class StatementGraph:
@@ -105,9 +96,8 @@ class StatementGraph:
         for earlier in statement.payload.prev:
             node = self._by_id[earlier]
             ancestors |= node.ancestors | node.bit
-        index = len(self._nodes)
         flaw = "" if statement.id == self.vault else judge(statement, author, _Past(self, ancestors))
-        node = Node(statement, index, ancestors, author, flaw)
+        node = Node(statement, statement.id, 1 << len(self._nodes), ancestors, author, flaw)
         self._nodes.append(node)
         self._by_id[statement.id] = node
         self._register(node)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryptfs.crypto.keys import SignLabel, new_sign_seed, refuse_weak_ed25519, sign, sign_public, verify
+from cryptfs.crypto.keys import SignLabel, new_sign_seed, refuse_weak_ed25519, sign, sign_public, verify, verify_once
 from cryptfs.errors import AuthError, Invalid
 
 VECTORS = load("crypto_signatures")
@@ -35,6 +35,23 @@ def test_signature_of_one_label_does_not_verify_for_another() -> None:
 def test_ghost_signature_from_another_vault_is_refused() -> None:
     with pytest.raises(AuthError):
         verify(PUBLIC, SignLabel.MEMBERSHIP, bytes(32), DATA, sign(SEED, SignLabel.MEMBERSHIP, V, DATA))
+
+
+def test_a_signature_that_verified_once_vouches_for_nothing_else() -> None:
+    """What is remembered is the whole question: key, label, vault, message and signature."""
+    right = sign(SEED, SignLabel.MEMBERSHIP, V, DATA)
+    other_key = sign_public(new_sign_seed())
+    for _ in range(2):
+        verify_once(PUBLIC, SignLabel.MEMBERSHIP, V, DATA, right)
+        for wrong in (
+            (other_key, SignLabel.MEMBERSHIP, V, DATA, right),
+            (PUBLIC, SignLabel.POP, V, DATA, right),
+            (PUBLIC, SignLabel.MEMBERSHIP, bytes(32), DATA, right),
+            (PUBLIC, SignLabel.MEMBERSHIP, V, DATA + b"!", right),
+            (PUBLIC, SignLabel.MEMBERSHIP, V, DATA, right[:-1] + bytes([right[-1] ^ 1])),
+        ):
+            with pytest.raises(AuthError):
+                verify_once(*wrong)
 
 
 def test_flip_of_any_byte_of_the_signature_is_refused() -> None:

@@ -5,6 +5,7 @@ honest client would; those outside go on as if nothing had happened, or cite wha
 really holds is followed secret by secret, so that a claim about who can read is checked against what was handed out.
 """
 
+from dataclasses import dataclass, fields
 from types import SimpleNamespace
 
 from membership_world import ADMIN, OWNER, READER, WRITER, World
@@ -225,4 +226,44 @@ def check_repair(history: History) -> None:
     assert world.gate(history.handovers).open
 
 
-INVARIANTS = (check_order, check_removed, check_owner, check_secrecy, check_backdating, check_repair)
+INVARIANTS = (check_order, check_removed, check_owner, check_secrecy, check_alone, check_backdating, check_repair)
+"""In this order: the last two add to the history."""
+
+
+def broken_invariant(group: SimpleNamespace, seed: int) -> str:
+    """The name of the first invariant that does not hold after the history of `seed`; empty if all do."""
+    history = History(group, seed)
+    for check in INVARIANTS:
+        try:
+            check(history)
+        except AssertionError:
+            return check.__name__
+    return ""
+
+
+@dataclass
+class Turbulence:
+    """How wild histories are. They would prove nothing if gates never closed and nobody was ever put out unseen."""
+
+    histories: int = 0
+    statements: int = 0
+    outsiders: int = 0
+    closed_gates: int = 0
+    merged_keys: int = 0
+    contested: int = 0
+    void_by_removal: int = 0
+
+    def note(self, history: History) -> None:
+        world = history.world
+        now = world.now()
+        self.histories += 1
+        self.statements += len(world.statements)
+        self.outsiders += len(set(world.people) - set(now.roster))
+        self.closed_gates += not world.gate().open
+        self.merged_keys += len(now.epochs) > 1
+        self.contested += bool(now.contested)
+        self.void_by_removal += any("removed" in reason for reason in now.void.values())
+
+    def add(self, other: "Turbulence") -> None:
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))

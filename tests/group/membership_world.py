@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from types import ModuleType, SimpleNamespace
@@ -85,9 +86,13 @@ class Person:
     cert: bytes
     seed: bytes
 
+    @cached_property
+    def public(self) -> bytes:
+        return sign_public(self.seed)
+
     @property
     def device(self) -> Device:
-        return Device(self.cert, sign_public(self.seed), b"", self.name)
+        return Device(self.cert, self.public, b"", self.name)
 
 
 class World:
@@ -157,7 +162,7 @@ class World:
 
     def add(self, by: bytes, who: Person | str, role: int, prev: tuple[bytes, ...] | None = None) -> bytes:
         who = self.person(who) if isinstance(who, str) else who
-        pop = prove_possession(self.vault, who.cert, sign_public(who.seed), who.seed)
+        pop = prove_possession(self.vault, who.cert, who.public, who.seed)
         entry = self.say(by, Add(who.member, who.name, role, who.device, pop, 0, b"", None), prev)
         self.people[entry] = who
         return entry
@@ -201,7 +206,7 @@ class World:
 
     def renew(self, by: bytes, cert: bytes, prev=None, seed: bytes | None = None) -> bytes:
         who = self.people[by]
-        pop = prove_possession(self.vault, cert, sign_public(who.seed), seed or who.seed)
+        pop = prove_possession(self.vault, cert, who.public, seed or who.seed)
         return self.say(by, Renew(cert, pop), prev)
 
     def gate(self, handovers=()):

@@ -9,21 +9,11 @@ import test_log_ends
 import test_memory
 import test_resolution
 import test_segment_validity
-from histories import INVARIANTS, History, check_alone
 from membership_world import mutant_group, real_group
-
-STRONG_REMOVAL = ("roster", "elif any(not node.bit & removal.ancestors for removal in named + alike):", "elif False:")
-STATIC_RANK = ("authority", "above.tier > below.tier", "above.tier >= below.tier")
-REMOVAL_ROTATES = ("authority", "isinstance(op, Remove | Rotate)", "isinstance(op, Rotate)")
-ALL_MAXIMAL = ("roster", "key=lambda one: (one.eid, one.statement)))", "key=lambda one: (one.eid, one.statement)))[:1]")
-VOID_EPOCHS = ("roster", "_epochs(graph, valid.values())", "_epochs(graph, graph.nodes(graph.everything))")
+from test_random_histories import THE_SIX
 
 MUTANTS = {
-    "strong removal": STRONG_REMOVAL,
-    "static rank": STATIC_RANK,
-    "removal rotates": REMOVAL_ROTATES,
-    "all maximal epochs": ALL_MAXIMAL,
-    "void epochs do not count": VOID_EPOCHS,
+    **THE_SIX,
     "an admission that is void gives no authority": ("roster", "if place.id not in valid:", "if False:"),
     "removed entries leave the roster": ("roster", "if not any(hit_by[entry])}", "}"),
     "contested entries are out": ("roster", "for node in dict.fromkeys(alike)", "for node in ()"),
@@ -68,7 +58,6 @@ MUTANTS = {
     ),
     "void statements are not cited": ("graph", "view = View(self.view(valid) | carried)", "view = self.everything"),
     "the frontier is bounded": ("graph", "top = top[:FRONTIER_MAX]", "pass"),
-    "key gate": ("gate", "if not all(leaks) and leaks:", "if leaks:"),
     "gate: issuer and recipients": ("gate", "direct = _bits(entries, (node.author.entry, *epoch.to))", "direct = 0"),
     "gate: handovers": ("gate", "direct | handed.get(eid(epoch.commit), 0)", "direct"),
     "gate: handovers of administrators only": ("gate", "if role is not None and role >= Tier.ADMIN:", "if True:"),
@@ -192,21 +181,3 @@ def test_the_tests_pass_when_no_rule_is_gone(room):
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_every_rule_is_missed_when_it_is_gone(mutant):
     assert not survives(mutant_group(*MUTANTS[mutant]), MUTANTS[mutant][0])
-
-
-@pytest.mark.parametrize(
-    "mutant",
-    [STRONG_REMOVAL, STATIC_RANK, REMOVAL_ROTATES, ALL_MAXIMAL, VOID_EPOCHS, MUTANTS["key gate"]],
-    ids=["strong removal", "static rank", "removal rotates", "all maximal epochs", "void epochs", "key gate"],
-)
-def test_random_histories_notice_too(mutant):
-    group = mutant_group(*mutant)
-    for seed in range(200):
-        history = History(group, seed)
-        try:
-            for check in (*INVARIANTS[1:4], check_alone, *INVARIANTS[4:]):
-                check(history)
-        except AssertionError:
-            print("noticed by", check.__name__, "with seed", seed)
-            return
-    pytest.fail("two hundred histories did not notice")
