@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from cryptfs import VERSION
 from cryptfs.cli.control import Daemon
-from cryptfs.cli.mounttable import dead_mount
+from cryptfs.cli.deadmount import dead_mount
 from cryptfs.cli.options import gather_options
 from cryptfs.cli.output import size
 from cryptfs.crypto.keyfile import is_protected

@@ -8,13 +8,14 @@ import click
 from cryptfs.cli import background
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.control import Answer, Daemon
-from cryptfs.cli.mounttable import dead_mount, our_mounts, remember_mount
+from cryptfs.cli.deadmount import dead_mount, remember_mount
 from cryptfs.cli.options import gather_options
 from cryptfs.cli.output import document, line, note, size
 from cryptfs.cli.unlocking import find_passphrase, unlock
 from cryptfs.crypto.keyfile import is_protected
 from cryptfs.errors import InUse, NoSuchVault, UsageError
 from cryptfs.mount.mountpoint import unmount
+from cryptfs.mount.mounttable import our_mounts
 from cryptfs.vault.home import VaultHome, known_vaults
 
 __all__ = ["mount", "umount"]

@@ -8,7 +8,7 @@ import click
 
 from cryptfs.cli.arguments import json_option, vault_argument
 from cryptfs.cli.control import Daemon
-from cryptfs.cli.mounttable import dead_mount
+from cryptfs.cli.deadmount import dead_mount
 from cryptfs.cli.output import cell, document, fields, line, note, size, table
 from cryptfs.errors import CryptfsError
 from cryptfs.vault.home import VaultHome, known_vaults

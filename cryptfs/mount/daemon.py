@@ -32,7 +32,8 @@ from cryptfs.mount.fuse import Adapter, requests
 from cryptfs.mount.invalidation import Invalidator
 from cryptfs.mount.localxattrs import MetaXattrs
 from cryptfs.mount.mountoptions import MountOptions
-from cryptfs.mount.mountpoint import Mounted, mount_at, prepare, raise_read_ahead, unmount
+from cryptfs.mount.mountpoint import prepare, raise_read_ahead, unmount
+from cryptfs.mount.mounttable import Mounted, mount_at
 from cryptfs.mount.process import Notifier, harden
 from cryptfs.store import open_store
 from cryptfs.vault.home import VaultHome

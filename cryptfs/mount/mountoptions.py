@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cryptfs.errors import UsageError
 from cryptfs.mount.attributes import Owner
 from cryptfs.mount.filesystem import Rules
+from cryptfs.mount.mounttable import source_of
 from cryptfs.mount.times import AtimeRule
 
 __all__ = ["MountOptions"]
@@ -65,7 +66,7 @@ class MountOptions:
         A member's setuid file or device node gains no rights here. There is no `auto_unmount`: its helper would unmount
         the next mount at the same place; a dead mount is cleared at the next start instead.
         """
-        options = {"default_permissions", f"fsname=cryptfs:{name}", "subtype=cryptfs", "nosuid", "nodev"}
+        options = {"default_permissions", f"fsname={source_of(name)}", "subtype=cryptfs", "nosuid", "nodev"}
         options |= {"allow_other"} if self.allow_other else set()
         options |= {"ro"} if self.read_only else set()
         options |= {"debug"} if self.debug else set()

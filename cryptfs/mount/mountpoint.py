@@ -1,52 +1,21 @@
-"""The place in the file system: what the kernel's table says of it, whether it will do, how it is freed.
-
-The table is asked, never the mount: a dead daemon answers ENOTCONN, a stuck one not at all.
-"""
+"""The place in the file system where a vault is mounted: whether it will do, and how it is freed."""
 
 import contextlib
 import os
-import re
 import shutil
 import stat
 import subprocess
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from cryptfs.errors import ConfigError, InUse, NotAllowed, UsageError
+from cryptfs.mount.mounttable import Mounted, is_dead, mount_at
 
-__all__ = ["Mounted", "mount_at", "prepare", "raise_read_ahead", "unmount"]
+__all__ = ["prepare", "raise_read_ahead", "unmount"]
 
-_TABLE: Final = Path("/proc/self/mountinfo")
 _DEVICE: Final = Path("/dev/fuse")
 _READ_AHEAD_KIB: Final = 1024
-_ANSWER_SECONDS: Final = 5.0
 _UNMOUNT_SECONDS: Final = 60.0
-
-
-class Mounted(NamedTuple):
-    """One line of the table (proc(5), "mountinfo"): `device` is MAJOR:MINOR, `source` is `cryptfs:NAME` for ours."""
-
-    number: int
-    device: str
-    point: Path
-    kind: str
-    source: str
-
-
-def mount_at(point: Path) -> Mounted | None:
-    """The topmost mount at exactly this place, None if there is none. `point` without symbolic links."""
-    found = None
-    for line in _TABLE.read_text(errors="surrogateescape").splitlines():
-        left, _, right = line.partition(" - ")
-        fields, (kind, source, *_) = left.split(" "), right.split(" ")
-        if _unescaped(fields[4]) == str(point):
-            found = Mounted(int(fields[0]), fields[2], point, kind, _unescaped(source))
-    return found
-
-
-def _unescaped(field: str) -> str:
-    """The kernel writes space, tab, newline and backslash as octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field)
 
 
 def prepare(point: Path, name: str, *, nonempty: bool) -> Path:
@@ -60,11 +29,11 @@ def prepare(point: Path, name: str, *, nonempty: bool) -> Path:
     if there is None:
         point = Path(os.path.realpath(point))
         there = mount_at(point)
-    if there is not None and there.source == f"cryptfs:{name}":
-        if not _is_dead(point):
+    if there is not None and there.vault == name:
+        if not is_dead(point):
             raise InUse(f"'{name}' is mounted at {point} already.", f"Use it, or `cryptfs umount {name}` first.")
         unmount(point, lazy=True)
-    elif there is not None and there.kind.startswith("fuse") and _is_dead(point):
+    elif there is not None and there.kind.startswith("fuse") and is_dead(point):
         raise InUse(f"{point} holds a dead mount of {there.source}.", f"Clear it: `fusermount3 -uz {point}`.")
     try:
         kind = point.stat().st_mode
@@ -92,21 +61,6 @@ def _require_device() -> None:
         )
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
         raise NotAllowed("/dev/fuse may not be opened by you.", "Ask the administrator for access to /dev/fuse.")
-
-
-def _is_dead(point: Path) -> bool:
-    """Whether nobody serves the mount. Asked by a child with a time limit: a stuck mount would hold us for ever."""
-    try:
-        asked = subprocess.run(
-            ["stat", "-t", "--", str(point)],
-            capture_output=True,
-            timeout=_ANSWER_SECONDS,
-            check=False,
-            env=os.environ | {"LC_ALL": "C"},
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    return b"not connected" in asked.stderr
 
 
 def unmount(point: Path, *, lazy: bool = False) -> None:

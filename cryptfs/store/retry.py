@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from cryptfs.errors import Retry
+from cryptfs.errors import Quota, Retry, StoreError
 from cryptfs.store.base import Call
 
 __all__ = ["DEFAULT_LIMITS", "Backoff", "Limits", "Retries"]
@@ -44,12 +44,19 @@ class Backoff:
         self._limits = limits
         self.failures = 0
 
-    def after(self, error: Retry) -> float:
-        """Seconds to wait now that `error` came: at least what the store asked for, never nothing for ever."""
+    def after(self, error: StoreError) -> float:
+        """Seconds to wait now that `error` came: at least what the store asked for, never nothing for ever.
+
+        For those who must not give up whatever the answer: what only a person can change (a login, a permission, junk
+        under our name) is not asked about faster than the ceiling; room may be made at any moment.
+        """
         # 2**63 seconds are for ever already; without the bound a float overflows after a thousand failures.
         bound = min(self._limits.ceiling_s, self._limits.first_s * 2 ** min(self.failures, 63))
         self.failures += 1
-        asked = min(max(0.0, error.after), self._limits.longest_after_s)
+        if isinstance(error, Retry):
+            asked = min(max(0.0, error.after), self._limits.longest_after_s)
+        else:
+            asked = 0.0 if isinstance(error, Quota) else self._limits.ceiling_s
         return asked + self._rng.uniform(0.0, bound)
 
     def succeeded(self) -> None:

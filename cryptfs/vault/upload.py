@@ -12,20 +12,19 @@ from typing import Final, TypeVar
 
 import trio
 
-from cryptfs.errors import Auth, Denied, Exists, Fatal, NotFound, Quota, Retry, StoreError
+from cryptfs.crypto.keys import chance
+from cryptfs.errors import Auth, Denied, NotFound, Quota, Retry, StoreError
 from cryptfs.faults import Faults
 from cryptfs.store.base import Abort, Call, Store
+from cryptfs.store.retry import Backoff, Limits
 
 __all__ = ["Sender", "StoreState"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_FIRST_WAIT: Final = 0.5
-_LONGEST_WAIT: Final = 30.0
-"""Seconds between two tries."""
-_AFTER_MAX: Final = 300.0
-"""Seconds that a store may ask us to wait; one that asks for more is asked again."""
+_PATIENCE: Final = Limits(ceiling_s=30.0, longest_after_s=300.0)
+"""Somebody may be looking at `status`: a store that is back is noticed sooner than by default."""
 _CALL_SECONDS: Final = 600.0
 """Seconds one upload may take before it is tried anew."""
 _READ_SECONDS: Final = 25.0
@@ -93,18 +92,14 @@ class Sender:
         Only cancellation ends it early. An object of that name with other bytes is somebody's junk on a name that is
         made of our hash: it is reported as a failing store and tried again.
         """
-        wait = _FIRST_WAIT
+        backoff = Backoff(chance(), _PATIENCE)
         while True:
             try:
                 await self._write(key, data)
             except StoreError as err:
                 self._note(err)
-                pause = max(wait, min(err.after, _AFTER_MAX) if isinstance(err, Retry) else 0.0)
-                if isinstance(err, Exists | Fatal | Auth | Denied):
-                    pause = max(pause, _LONGEST_WAIT)
-                with trio.move_on_after(pause):
+                with trio.move_on_after(backoff.after(err)):
                     await self.nudge.wait()
-                wait = min(_LONGEST_WAIT, wait * 2)
             else:
                 self.state.succeeded()
                 return

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cryptfs.mount.mountpoint import mount_at
+from cryptfs.mount.mounttable import mount_at
 
 pytestmark = pytest.mark.fuse
 

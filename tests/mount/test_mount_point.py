@@ -7,7 +7,8 @@ import pytest
 from cryptfs.errors import InUse, NotAllowed, UsageError
 from cryptfs.mount import mountpoint
 from cryptfs.mount.mountoptions import MountOptions
-from cryptfs.mount.mountpoint import mount_at, prepare
+from cryptfs.mount.mountpoint import prepare
+from cryptfs.mount.mounttable import mount_at
 from cryptfs.mount.process import Notifier
 
 TABLE = (

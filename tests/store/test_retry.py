@@ -20,6 +20,7 @@ from cryptfs.errors import (
     NotFound,
     Quota,
     Retry,
+    StoreError,
     StoreGone,
 )
 from cryptfs.store import Abort, Backoff, Call, Knobs, Limits, Retries, SimStore, SimWorld
@@ -171,6 +172,18 @@ def test_a_device_that_failed_a_million_times_still_waits_no_longer_than_the_cei
     backoff = Backoff(Longest(), LIMITS)
     backoff.failures = 1_000_000
     assert backoff.after(Retry("x")) == LIMITS.ceiling_s
+
+
+@pytest.mark.parametrize(
+    "error", [Auth("x"), Denied("x"), Exists("x"), Fatal("x")], ids=lambda error: type(error).__name__
+)
+def test_what_only_a_person_can_change_is_not_asked_about_faster_than_the_ceiling(error: StoreError) -> None:
+    backoff = Backoff(random.Random(1), LIMITS)
+    assert all(LIMITS.ceiling_s <= backoff.after(error) <= 2 * LIMITS.ceiling_s for _ in range(10))
+
+
+def test_room_may_be_made_at_any_moment() -> None:
+    assert Backoff(Longest(), LIMITS).after(Quota("x")) == 1.0
 
 
 def test_a_success_starts_the_row_of_failures_anew() -> None:
