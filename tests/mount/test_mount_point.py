@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cryptfs.errors import InUse, NotAllowed, UsageError
-from cryptfs.mount import mountpoint
+from cryptfs.mount import mountpoint, mounttable
 from cryptfs.mount.mountoptions import MountOptions
 from cryptfs.mount.mountpoint import prepare
 from cryptfs.mount.mounttable import mount_at
@@ -22,7 +22,7 @@ TABLE = (
 def table(tmp_path, monkeypatch):
     path = tmp_path / "mountinfo"
     path.write_text(TABLE.format(point=tmp_path))
-    monkeypatch.setattr(mountpoint, "_TABLE", path)
+    monkeypatch.setattr(mounttable, "_TABLE", path)
     monkeypatch.setattr(mountpoint, "_DEVICE", Path("/dev/null"))
     return tmp_path
 
@@ -52,8 +52,8 @@ def test_places_that_will_not_do_are_refused_with_advice(table):
 
 def test_a_living_mount_of_ours_is_in_use(table, monkeypatch):
     point = Path(f"{table} x")
-    mountpoint._TABLE.write_text(TABLE.format(point=table).replace("cryptfs:second", "cryptfs:work"))
-    monkeypatch.setattr(mountpoint, "_is_dead", lambda point: False)
+    mounttable._TABLE.write_text(TABLE.format(point=table).replace("cryptfs:second", "cryptfs:work"))
+    monkeypatch.setattr(mountpoint, "is_dead", lambda point: False)
     with pytest.raises(InUse):
         prepare(point, "work", nonempty=False)
 
@@ -62,7 +62,7 @@ def test_a_dead_mount_is_cleared_if_it_is_ours_and_named_if_it_is_not(table, mon
     point = Path(f"{table} x")
     point.mkdir()
     cleared = []
-    monkeypatch.setattr(mountpoint, "_is_dead", lambda point: True)
+    monkeypatch.setattr(mountpoint, "is_dead", lambda point: True)
     monkeypatch.setattr(mountpoint, "unmount", lambda point, lazy: cleared.append((point, lazy)))
     with pytest.raises(InUse, match="cryptfs:second"):
         prepare(point, "work", nonempty=False)
