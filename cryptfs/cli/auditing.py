@@ -1,12 +1,15 @@
 """`cryptfs-admin audit`: who did what, in the order of who had seen what, each act signed; and what is odd."""
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import click
+import trio
 
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.evidence import read_membership
+from cryptfs.cli.joining import at_store
 from cryptfs.cli.output import document, line, safe, table
 from cryptfs.cli.unlocking import unlock
 from cryptfs.crypto.keys import eid
@@ -29,6 +32,7 @@ from cryptfs.group.authority import Tier
 from cryptfs.group.graph import Node
 from cryptfs.group.membership import Membership
 from cryptfs.store import open_store
+from cryptfs.vault.certificates import certificates_at
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.people import instant
 
@@ -51,7 +55,7 @@ def audit(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
     keys = unlock(home, passphrase_file)
     membership = read_membership(open_store(home.read_settings().store), keys)
     acts = [_described(membership, node) for node in _in_order(membership)]
-    remarks = _remarks(membership)
+    remarks = [*_remarks(membership), *trio.run(_certificate_remarks, home, membership)]
     if as_json:
         document({"acts": acts, "remarks": remarks})
         return
@@ -62,6 +66,16 @@ def audit(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
     table(("Time", "Who", "Did", ""), rows)
     for remark in remarks:
         line(safe(f"REMARK  {remark}"))
+
+
+async def _certificate_remarks(home: VaultHome, membership: Membership) -> list[str]:
+    async with at_store(home.read_settings().store) as sender:
+        found = await certificates_at(sender, home, membership, lambda: time.time_ns() // 1_000_000)
+    return [
+        f"the certificate of {membership.name_of(one.entry)}: {one.remark}" + ("; it gets no new keys" * one.refused)
+        for one in found.findings().values()
+        if one.remark
+    ]
 
 
 def _effect(void: object) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.errors import ConfigError, HostileStore, NeedsUpdate, NotFound
-from cryptfs.format.names import GENESIS, RollupName, SegmentName, parse_name
+from cryptfs.format.names import GENESIS, CrlName, RollupName, SegmentName, parse_name
 from cryptfs.format.rollup import parse_rollup
 from cryptfs.format.segment import RawSegment, parse_segment, verify_segment
 from cryptfs.format.statement import genesis_vault
@@ -39,6 +39,8 @@ def read_membership(store: Store, keys: DeviceKeys) -> Membership:
     objects = [(GENESIS, genesis)]
     for prefix in ("m/", "w/"):
         for stat in list(store.list(prefix, Call.within(_LIST_SECONDS))):
+            if isinstance(parse_name(stat.key), CrlName):
+                continue  # longer than these, and read by who judges certificates
             with contextlib.suppress(NotFound):
                 objects.append((stat.key, store.get(stat.key, Call.within(_CALL_SECONDS), 0, MEMBERSHIP_OBJECT_MAX)))
     return open_membership(objects, keys.vault, keys)

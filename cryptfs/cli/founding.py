@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
 from cryptfs.cli.arguments import passphrase_option
 from cryptfs.cli.output import line, note
 from cryptfs.cli.unlocking import ask_new_passphrase
 from cryptfs.crypto import keyfile
-from cryptfs.crypto.certificate import judge_pinned
-from cryptfs.crypto.importing import import_pair
+from cryptfs.crypto.importing import import_certificate, import_pair
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import LocalSecret, chance, random_bytes
 from cryptfs.crypto.recovery import RecoverySecret, new_recovery_seed
 from cryptfs.crypto.selfsigned import make_certificate
 from cryptfs.crypto.words import recovery_shares
 from cryptfs.errors import CryptfsError, Invalid, UsageError, WrongPassphrase
-from cryptfs.group.founding import found
+from cryptfs.format.statement import Policy
+from cryptfs.group.founding import DEFAULT_POLICY, found
+from cryptfs.group.handing import examine_under
 from cryptfs.store import Call, Store, open_store, parse_store_url
 from cryptfs.vault.disk import local_disk, sync_directory
 from cryptfs.vault.home import VaultHome
@@ -54,6 +56,13 @@ keys are lost: see the chapter on recovery in the documentation of cryptfs.
 @click.option("--no-recovery", is_flag=True, help="Make no recovery key. It cannot be added later.")
 @click.option("--cert", type=click.Path(path_type=Path), help="Use this certificate instead of a new one.")
 @click.option("--key", type=click.Path(path_type=Path), help="Its private key (PEM or DER).")
+@click.option(
+    "--ca",
+    "authorities",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Take only certificates of this authority (its certificate, PEM or DER). May be repeated.",
+)
 @passphrase_option()
 def init(
     *,
@@ -66,6 +75,7 @@ def init(
     no_recovery: bool,
     cert: Path | None,
     key: Path | None,
+    authorities: tuple[Path, ...],
     passphrase_file: Path | None,
 ) -> None:
     """Make a vault called NAME in the empty folder STORE (a path, or file:///DIR), and you its owner.
@@ -80,13 +90,14 @@ def init(
         raise UsageError("--cert and --key go together.", "Give both, or neither for a new certificate.")
     if not 1 <= len(display_name) <= _DISPLAY_MAX:
         raise UsageError(f"A display name has 1 to {_DISPLAY_MAX} characters.", "Choose another one.")
+    policy = _policy(authorities)
     url = str(parse_store_url(store))
     shelf = _empty_store(url)
     passphrase = None if no_passphrase else ask_new_passphrase(passphrase_file)
-    pair = _certificate(display_name, cert, key)
+    pair = _certificate(display_name, cert, key, policy)
     recovery = _recovery(recovery_file, no_recovery)
 
-    keys, objects = _found(name, display_name, device_label, pair, recovery)
+    keys, objects = _found((name, display_name, device_label), pair, recovery, policy)
     home.create_dirs()
     # The keys reach the disk before anything reaches the folder: a vault whose keys were lost would be worth nothing.
     new = home.keys_file.with_suffix(".new")
@@ -164,9 +175,19 @@ def _show_words(words: list[str]) -> None:
     click.clear()
 
 
-def _certificate(display_name: str, cert: Path | None, key: Path | None) -> tuple[bytes, bytes]:
+def _policy(authorities: Sequence[Path]) -> Policy:
+    """The first settings: pinned certificates, or those of an authority."""
+    if not authorities:
+        return DEFAULT_POLICY
+    cas = tuple(sorted({import_certificate(one.read_bytes()) for one in authorities}))
+    return msgspec.structs.replace(DEFAULT_POLICY, trust=1, cas=cas)
+
+
+def _certificate(display_name: str, cert: Path | None, key: Path | None, policy: Policy) -> tuple[bytes, bytes]:
     """(private key PKCS#8 DER, certificate DER): the person's own, or new ones."""
     now = dt.datetime.now(dt.UTC)
+    if policy.trust and cert is None:
+        raise UsageError("With --ca a certificate of that authority is needed.", "Give --cert and --key.")
     if cert is None or key is None:
         return make_certificate(display_name, now)
     cert_data, key_data = cert.read_bytes(), key.read_bytes()
@@ -177,7 +198,7 @@ def _certificate(display_name: str, cert: Path | None, key: Path | None) -> tupl
             raise
         secret = click.prompt(f"Passphrase of {key}", hide_input=True, err=True)
         pair = import_pair(cert_data, key_data, os.fsencode(secret))
-    judge_pinned(pair[1], now)
+    examine_under(policy, now)(pair[1])
     return pair
 
 
@@ -186,9 +207,10 @@ Objects = Sequence[tuple[str, bytes]]
 
 
 def _found(
-    name: str, display_name: str, device_label: str, pair: tuple[bytes, bytes], recovery: RecoverySecret | None
+    names: tuple[str, str, str], pair: tuple[bytes, bytes], recovery: RecoverySecret | None, policy: Policy
 ) -> tuple[DeviceKeys, Objects]:
-    """The keys of this device, and the objects of the new vault."""
+    """The keys of this device, and the objects of the new vault. `names`: of the vault, the person, the device."""
+    name, display_name, device_label = names
     pkcs8, cert_der = pair
     seed = random_bytes(32)
     try:
@@ -200,6 +222,7 @@ def _found(
             sign_seed=seed,
             recovery=recovery,
             now_ms=time.time_ns() // 1_000_000,
+            policy=policy,
         )
     except Invalid as err:  # the only texts in there are the person's own
         raise UsageError(str(err), "Choose a shorter or simpler name.") from err

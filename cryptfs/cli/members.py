@@ -1,5 +1,6 @@
 """`cryptfs-admin members`: who is in the group."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cryptfs.cli.output import cell, document, table
 from cryptfs.cli.unlocking import unlock
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.store import open_store
+from cryptfs.vault.certificates import certificates_at
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.lastseen import last_seen
 from cryptfs.vault.people import describe
@@ -37,7 +39,7 @@ def members(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
         with daemon:
             rows = daemon.ask("admin", act="members")["members"]
     else:
-        rows = trio.run(_from_store, home.read_settings().store, unlock(home, passphrase_file))
+        rows = trio.run(_from_store, home, unlock(home, passphrase_file))
     if as_json:
         document(rows)
         return
@@ -45,15 +47,21 @@ def members(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
     table(titles, [_cells(row) for row in rows])
 
 
-async def _from_store(url: str, keys: DeviceKeys) -> list[dict[str, Any]]:
+async def _from_store(home: VaultHome, keys: DeviceKeys) -> list[dict[str, Any]]:
     """Straight from the store: works for a device that is not in any more, too."""
+    url = home.read_settings().store
     membership = read_membership(open_store(url), keys)
     async with at_store(url) as sender:
-        return describe(membership, await last_seen(sender, membership))
+        certificates = await certificates_at(sender, home, membership, lambda: time.time_ns() // 1_000_000)
+        return describe(membership, await last_seen(sender, membership), certificates.findings())
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     day, minute = row["since"][:10], (row["last_seen"] or "")[:16].replace("T", " ")
     notes = [word for word, said in (("this device", row["own"]), ("has left: remove it", row["left"])) if said]
+    if row["without_new_keys"]:
+        notes.append("gets no new keys: renew its certificate, or remove it")
+    elif row["certificate_remark"]:
+        notes.append(str(cell(row["certificate_remark"])))
     named = [cell(row[key]) for key in ("member", "device", "role", "certificate")]
     return [*named, day, cell(minute), cell(row["added_by"]), ", ".join(notes)]

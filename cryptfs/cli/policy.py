@@ -1,19 +1,22 @@
-"""`cryptfs-admin policy`: the settings that hold for every member."""
+"""`cryptfs-admin policy`, `crl`: the settings that hold for every member, and the lists of revoked certificates."""
 
 import base64
 from pathlib import Path
+from typing import Final
 
 import click
 
 from cryptfs.cli.acting import act
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
-from cryptfs.cli.output import document, fields
-from cryptfs.crypto.importing import import_certificate
+from cryptfs.cli.output import document, fields, line, note, safe
+from cryptfs.crypto.importing import import_certificate, import_revocation_list
 from cryptfs.errors import UsageError
 from cryptfs.vault.home import VaultHome
 
-__all__ = ["policy"]
+__all__ = ["crl", "policy"]
+
+_ABOUT_CERTIFICATES: Final = ("trust", "ca", "eku", "crl")
 
 
 @click.command(short_help="Show or change the settings of a vault.")
@@ -34,13 +37,40 @@ def policy(
     """
     if (key is None) != (value is None):
         raise UsageError("A setting needs a value.", f"Give one, or see `cryptfs-admin policy {name}`.")
+    home = VaultHome.of(name)
     arguments: dict[str, object] = {}
     if key is not None and value is not None:
         said = base64.b64encode(import_certificate(Path(value).read_bytes())).decode() if key == "ca" else value
         arguments = {"key": key, "value": said}
-        agree([f"This sets {key} to {value} for every member of '{name}'."], "Change it?", yes=yes)
-    values = act(VaultHome.of(name), passphrase_file, "policy", **arguments)["policy"]
+        told = [f"This sets {key} to {value} for every member of '{name}'."]
+        if key in _ABOUT_CERTIFICATES:
+            refused = act(home, passphrase_file, "policy", preview=True, **arguments)["refused"]
+            told += [safe(f"Would get no new keys then: {one}.") for one in refused]
+        agree(told, "Change it?", yes=yes)
+    values = act(home, passphrase_file, "policy", **arguments)["policy"]
     if as_json:
         document(values)
     else:
         fields({one: ", ".join(said) if isinstance(said, list) else said for one, said in values.items()})
+
+
+@click.command(short_help="Publish a certificate revocation list.")
+@vault_argument()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option()
+@passphrase_option()
+def crl(*, name: str, file: Path, as_json: bool, passphrase_file: Path | None) -> None:
+    """Bring the revocation list in FILE (PEM or DER), which an authority of the vault NAME signed, to every member.
+
+    From then on nobody gives new keys to the certificates in it; `cryptfs-admin members` shows who that is. What they
+    could read they can still read, and they stay in the group until they are removed.
+    """
+    said = base64.b64encode(import_revocation_list(file.read_bytes())).decode()
+    answer = act(VaultHome.of(name), passphrase_file, "crl", crl=said)
+    if as_json:
+        document({key: answer[key] for key in ("number", "made", "until", "remarks")})
+        return
+    until = f", good until {answer['until']}" if answer["until"] else ""
+    line(f"The list of {answer['made']} (number {answer['number']}{until}) is in the folder.")
+    for remark in answer["remarks"]:
+        note(safe(remark))

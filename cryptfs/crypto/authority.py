@@ -32,7 +32,7 @@ from cryptfs.crypto.certificate import (
 )
 from cryptfs.errors import Damaged
 
-__all__ = ["CRL_MAX", "CrlMode", "OrgPolicy", "check_crl", "judge_org"]
+__all__ = ["CRL_MAX", "CrlMode", "OrgPolicy", "RevocationList", "check_crl", "judge_org"]
 
 CRL_MAX: Final = 4 << 20
 """Bytes of DER that a revocation list may have."""
@@ -47,6 +47,21 @@ class CrlMode(Enum):
     OFF = 0
     WARN = 1
     BLOCK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationList:
+    """What a list whose signature verified says of itself. `issuer` is the name of its authority in DER."""
+
+    issuer: bytes
+    number: int  # 0 if it has none
+    made: datetime  # thisUpdate
+    good_until: datetime | None  # nextUpdate
+
+    @property
+    def age(self) -> tuple[int, datetime]:
+        """Among lists of one authority the one where this is greatest is in force."""
+        return self.number, self.made
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +131,12 @@ def _accepted(eku: str) -> set[str]:
 # ---- revocation ----------------------------------------------------------------------------------------------------
 
 
-def check_crl(crl_der: bytes, authorities: Sequence[bytes]) -> int:
-    """Number of a revocation list that one of `authorities` (DER) signed. Raises Damaged for anything else."""
+def check_crl(crl_der: bytes, authorities: Sequence[bytes]) -> RevocationList:
+    """What a list says that one of `authorities` (DER) signed. Raises Damaged for anything else."""
     crl = _verified_crl(crl_der, _readable(authorities))
     if crl is None:
         raise Damaged("a revocation list is not from an authority of this vault")
-    return _crl_number(crl)
+    return RevocationList(crl.issuer.public_bytes(), _crl_number(crl), crl.last_update_utc, crl.next_update_utc)
 
 
 def _check_revocation(
@@ -132,7 +147,7 @@ def _check_revocation(
     verified = [crl for crl in (_verified_crl(data, issuers) for data in crls) if crl is not None]
     if not verified:
         return False
-    latest = max(verified, key=_crl_number)
+    latest = max(verified, key=lambda crl: (_crl_number(crl), crl.last_update_utc))
     entry = latest.get_revoked_certificate_by_serial_number(cert.serial_number)
     if entry is not None and not _taken_back(entry):
         raise Refused(Refusal.REVOKED)

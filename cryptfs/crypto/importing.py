@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from cryptfs.crypto.certificate import Refusal, Refused, matching_private_key, parse_certificate
-from cryptfs.errors import WrongPassphrase
+from cryptfs.errors import UsageError, WrongPassphrase
 
-__all__ = ["import_certificate", "import_pair", "import_pkcs12"]
+__all__ = ["import_certificate", "import_pair", "import_pkcs12", "import_revocation_list"]
 
 
 @contextmanager
@@ -43,6 +43,15 @@ def import_certificate(data: bytes) -> bytes:
     der = cert.public_bytes(Encoding.DER)
     parse_certificate(der)  # its limit on the length
     return der
+
+
+def import_revocation_list(data: bytes) -> bytes:
+    """DER of the revocation list in PEM or DER `data`; who signed it is another question. Raises UsageError."""
+    try:
+        crl = (x509.load_pem_x509_crl if b"-----BEGIN" in data else x509.load_der_x509_crl)(data)
+    except ValueError as err:
+        raise UsageError("That is no certificate revocation list.", "Give one in PEM or DER.") from err
+    return crl.public_bytes(Encoding.DER)
 
 
 def import_pair(cert_data: bytes, key_data: bytes, passphrase: bytes | None) -> tuple[bytes, bytes]:

@@ -278,6 +278,12 @@ class Desk:
             self._judge,
             recovery=self._recovery(),
         )
+        for entry, why in handed.unreached:
+            if entry == self._signer.author:  # it would shut itself out, and could hand the key to nobody any more
+                raise NotAllowed(
+                    f"This device could not receive the new key itself: {why}.",
+                    "Renew its certificate (`cryptfs-admin renew`), or let another administrator do this.",
+                )
         return Decision((handed.object, (statement_name(statement.id), statement.data)), statement, handed.unreached)
 
     def _check_keys_are_new(self, newcomer: Newcomer) -> None:

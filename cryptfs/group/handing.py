@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from cryptfs.crypto.authority import CrlMode, OrgPolicy, judge_org
-from cryptfs.crypto.certificate import Refused, WrapPublicKey, fingerprint, judge_pinned
+from cryptfs.crypto.certificate import Judged, Refused, WrapPublicKey, fingerprint, judge_pinned
 from cryptfs.crypto.keys import EpochSecret, eid, enrol_info, epoch_commit, wrap_info
 from cryptfs.crypto.recovery import RecoveryPublic
 from cryptfs.crypto.wrap import wrap, wrap_to_x25519
@@ -19,7 +19,13 @@ from cryptfs.format.names import wraps_name
 from cryptfs.format.statement import Policy
 from cryptfs.format.wraps import RECOVERY_ENTRY, Rec, make_wraps
 
-__all__ = ["Handing", "JudgeCertificate", "Recipient", "Signer", "hand_over", "judge_under"]
+__all__ = [
+    "ExamineCertificate", "Handing", "JudgeCertificate", "Recipient", "Signer", "examine_under", "hand_over",
+    "judge_under",
+]  # fmt: skip
+
+ExamineCertificate: TypeAlias = Callable[[bytes], Judged]
+"""Takes a certificate (DER), returns all there is to say about it now, or raises Refused."""
 
 JudgeCertificate: TypeAlias = Callable[[bytes], WrapPublicKey]
 """Takes a certificate (DER), returns its key, or raises Refused."""
@@ -49,12 +55,18 @@ class Handing:
     unreached: tuple[tuple[bytes, str], ...]
 
 
-def judge_under(policy: Policy, now: datetime, crls: tuple[bytes, ...] = ()) -> JudgeCertificate:
+def examine_under(policy: Policy, now: datetime, crls: tuple[bytes, ...] = ()) -> ExamineCertificate:
     """How certificates are judged under the vault's policy at `now` (aware; from `memory.clock`)."""
     if policy.trust == 0:
-        return lambda cert: judge_pinned(cert, now).public_key
+        return lambda cert: judge_pinned(cert, now)
     org = OrgPolicy(policy.cas, policy.eku, CrlMode(policy.crl))
-    return lambda cert: judge_org(cert, now, org, crls).public_key
+    return lambda cert: judge_org(cert, now, org, crls)
+
+
+def judge_under(policy: Policy, now: datetime, crls: tuple[bytes, ...] = ()) -> JudgeCertificate:
+    """As `examine_under`, for who only wants the key."""
+    examine = examine_under(policy, now, crls)
+    return lambda cert: examine(cert).public_key
 
 
 def hand_over(

@@ -37,6 +37,7 @@ from cryptfs.mount.mounttable import Mounted, mount_at
 from cryptfs.mount.process import Notifier, harden
 from cryptfs.store import open_store
 from cryptfs.vault.home import VaultHome
+from cryptfs.vault.hourly import look_after
 from cryptfs.vault.opening import open_vault
 from cryptfs.vault.reconciling import keep_reconciled
 from cryptfs.vault.vault import Vault, VaultOptions
@@ -172,6 +173,7 @@ class MountProcess:
             nursery.start_soon(server.run)
             nursery.start_soon(self.invalidator.run)
             nursery.start_soon(keep_reconciled, vault, commands.acting)
+            nursery.start_soon(look_after, vault)
             if self._notifier.watchdog_seconds is not None:
                 nursery.start_soon(self._feed_watchdog, self._notifier.watchdog_seconds)
             nursery.start_soon(self._announce, started)

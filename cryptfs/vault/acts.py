@@ -83,7 +83,8 @@ def _member(vault: Vault, word: str) -> bytes:
 
 async def _members(vault: Vault, _: Arguments) -> Answer:
     await vault.refresh_membership()
-    return {"members": describe(vault.membership, await last_seen(vault.sender, vault.membership))}
+    seen = await last_seen(vault.sender, vault.membership)
+    return {"members": describe(vault.membership, seen, vault.certificates.findings())}
 
 
 async def _invite(vault: Vault, arguments: Arguments) -> Answer:
@@ -146,11 +147,15 @@ async def _deny(vault: Vault, arguments: Arguments) -> Answer:
     return {"request": request.id, "name": request.asking.body.display}
 
 
-async def _add(vault: Vault, arguments: Arguments) -> Answer:
+def _der(arguments: Arguments, key: str) -> bytes:
     try:
-        cert = base64.b64decode(_text(arguments, "cert"), validate=True)
+        return base64.b64decode(_text(arguments, key), validate=True)
     except binascii.Error as err:
-        raise UsageError("'cert' must be a certificate in base64.") from err
+        raise UsageError(f"'{key}' must be in base64.") from err
+
+
+async def _add(vault: Vault, arguments: Arguments) -> Answer:
+    cert = _der(arguments, "cert")
     member = _member(vault, _text(arguments, "member"))
     name = next((e.display for e in vault.membership.resolved.roster.values() if e.member == member), "")
     welcome, token = await do.add_by_certificate(
@@ -215,7 +220,20 @@ async def _policy(vault: Vault, arguments: Arguments) -> Answer:
         await vault.refresh_membership()
         return {"policy": policy_values(vault.membership.resolved.policy)}
     changes = changed_policy(vault.membership.resolved.policy, key, _text(arguments, "value"))
+    if arguments.get("preview"):
+        return {"refused": do.refused_under(vault, changes)}
     return {"policy": policy_values(await do.set_policy(vault, changes))}
+
+
+async def _crl(vault: Vault, arguments: Arguments) -> Answer:
+    fact = await do.publish_list(vault, _der(arguments, "crl"))
+    until = fact.good_until
+    return {
+        "number": fact.number,
+        "made": fact.made.strftime("%Y-%m-%d"),
+        "until": until.strftime("%Y-%m-%d") if until is not None else "",
+        "remarks": vault.certificates.remarks(),
+    }
 
 
 ACTS: Final[dict[str, Callable[[Vault, Arguments], Awaitable[Answer]]]] = {
@@ -231,4 +249,5 @@ ACTS: Final[dict[str, Callable[[Vault, Arguments], Awaitable[Answer]]]] = {
     "rotate": _rotate,
     "reconcile": _reconcile,
     "policy": _policy,
+    "crl": _crl,
 }

@@ -5,7 +5,6 @@ takes the statement in as if somebody else had made it, and a segment carries it
 Each act pulls first, so that it is decided on what is known now.
 """
 
-import datetime as dt
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -13,25 +12,26 @@ from typing import Final
 import msgspec
 import trio
 
+from cryptfs.crypto.authority import RevocationList, check_crl
 from cryptfs.crypto.keys import random_bytes
-from cryptfs.errors import NotAllowed, StoreGone, UsageError
+from cryptfs.errors import Damaged, NotAllowed, StoreGone, UsageError
 from cryptfs.format.join import Token
 from cryptfs.format.statement import RECOVERY_AUTHOR, Anchor, Cut, Policy, SetPolicy
 from cryptfs.group.authority import Tier
 from cryptfs.group.decisions import Decision, Desk
-from cryptfs.group.handing import judge_under
 from cryptfs.group.invitation import Asking, invite, newcomer, point, read_requests
 from cryptfs.vault.folder import join_requests
 from cryptfs.vault.invitations import InvitationBook, OpenInvitation
 from cryptfs.vault.people import unused_label
+from cryptfs.vault.revocation import carrier
 from cryptfs.vault.upload import Sender
 from cryptfs.vault.vault import Vault
 
 __all__ = [
     "Pending", "Request", "Welcome",
     "add_by_certificate", "added_by", "approve", "change_role", "check_administrator", "deny", "desk_of", "ends_of",
-    "find_request", "make_invitation", "needs_reconciling", "pending_requests", "point_here", "publish", "reconcile",
-    "remove", "rotate", "set_policy",
+    "find_request", "make_invitation", "needs_reconciling", "pending_requests", "point_here", "publish", "publish_list",
+    "reconcile", "refused_under", "remove", "rotate", "set_policy",
 ]  # fmt: skip
 
 _PUBLISH_SECONDS: Final = 60.0
@@ -76,9 +76,8 @@ def check_administrator(vault: Vault) -> None:
 
 def desk_of(vault: Vault) -> Desk:
     """Where this device decides, on what is known here now. Raises NotAllowed for who is not in."""
-    policy, now_ms = vault.membership.resolved.policy, vault.wall_ms()
-    judge = judge_under(policy, dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC))
-    return Desk(vault.membership, judge, now_ms, vault.standing.logs.carried())
+    examine = vault.certificates.examiner()
+    return Desk(vault.membership, lambda cert: examine(cert).public_key, vault.wall_ms(), vault.standing.logs.carried())
 
 
 async def _anchor(vault: Vault) -> Anchor:
@@ -313,6 +312,46 @@ async def set_policy(vault: Vault, changes: Mapping[str, object]) -> Policy:
         lambda desk: [desk.say(SetPolicy(msgspec.structs.replace(vault.membership.resolved.policy, **changes)))],
     )
     return vault.membership.resolved.policy
+
+
+def refused_under(vault: Vault, changes: Mapping[str, object]) -> list[str]:
+    """Who would get no new keys if the settings were changed so, with the reason."""
+    policy = msgspec.structs.replace(vault.membership.resolved.policy, **changes)
+    return [
+        f"{vault.membership.name_of(one.entry)}: {one.remark}"
+        for one in vault.certificates.findings(policy).values()
+        if one.refused
+    ]
+
+
+async def publish_list(vault: Vault, der: bytes) -> RevocationList:
+    """Bring a revocation list (DER) of a trusted authority to everybody; older ones of it are removed.
+
+    Any member may: the authority has signed it. Raises UsageError for a list that is of no use here, StoreError.
+    """
+    if vault.options.read_only:
+        raise NotAllowed("The vault is open for reading only.", "Mount it without `ro`, or unmount it.")
+    await vault.exchange.pull()
+    policy = vault.membership.resolved.policy
+    if policy.trust == 0:
+        raise UsageError(
+            "The certificates of this vault are pinned: no authority is asked about them.",
+            f"Name one first: `cryptfs-admin policy {vault.name} ca FILE`, then `trust org-ca`.",
+        )
+    try:
+        fact = check_crl(der, policy.cas)
+    except Damaged as err:
+        raise UsageError(
+            "No certificate authority of this vault has signed that list.", "Is it the right file?"
+        ) from err
+    held = next((one for one in vault.certificates.lists.facts if one.issuer == fact.issuer), None)
+    if held is not None and held.age > fact.age:
+        raise UsageError(f"A later list is in force already (number {held.number}).", "Fetch the authority's newest.")
+    await publish(vault.sender, [carrier(vault.vault_id, der)])
+    await vault.refresh_membership()
+    for name in vault.certificates.lists.superseded(fact.issuer):
+        await vault.sender.delete_quietly(name)
+    return fact
 
 
 def added_by(vault: Vault, entries: Iterable[bytes]) -> list[str]:

@@ -56,6 +56,7 @@ class Exchange:
             news = await self.refresh_membership()
             news = await vault.reader.read_all() or news
             await vault.trust.look([*self.statements, *vault.reader.listed], before)
+            vault.freshness.tell()
             self.pulls += 1
             if news:
                 self.settled.set()
@@ -69,12 +70,16 @@ class Exchange:
         membership = await refresh(
             vault.sender, vault.home.cache_dir / "members", vault.standing.membership, self.statements
         )
+        lists = await vault.certificates.refresh(self.statements, membership or vault.standing.membership)
         if membership is None:
-            return False
+            if lists:
+                vault.certificates.tell()
+            return lists
         vault.standing.adopt(membership)
         vault.reader.use(membership)
         if vault.standing.objection:
             log.warning("%s", vault.standing.objection)
+        vault.certificates.tell()
         self._drop_what_no_longer_counts()
         return True
 

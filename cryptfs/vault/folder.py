@@ -8,7 +8,7 @@ from typing import Final
 
 from cryptfs.errors import NotFound
 from cryptfs.format.limits import JOIN_MAX, STATEMENT_MAX, WRAPS_MAX
-from cryptfs.format.names import GENESIS, JoinName, parse_name
+from cryptfs.format.names import GENESIS, CrlName, JoinName, parse_name
 from cryptfs.vault.upload import Sender
 
 __all__ = ["MEMBERSHIP_OBJECT_MAX", "REQUESTS_MAX", "join_requests", "membership_objects"]
@@ -26,6 +26,8 @@ Objects = list[tuple[str, bytes]]
 async def membership_objects(sender: Sender) -> Objects:
     """(name, bytes) of the genesis and of everything in `m/` and `w/`. Raises StoreError."""
     names = [GENESIS, *await sender.list("m/"), *await sender.list("w/")]
+    # Revocation lists are longer, and of no use before there are keys to hand on.
+    names = [name for name in names if not isinstance(parse_name(name), CrlName)]
     return await _fetch(sender, names, MEMBERSHIP_OBJECT_MAX)
 
 

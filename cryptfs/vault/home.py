@@ -77,6 +77,10 @@ class VaultHome:
         return self.data_dir / "trust.cfs"
 
     @property
+    def revocation_dir(self) -> Path:
+        return self.data_dir / "revocation"
+
+    @property
     def lock_file(self) -> Path:
         return self.data_dir / "lock"
 

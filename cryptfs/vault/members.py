@@ -13,7 +13,7 @@ from typing import Final
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import chance
 from cryptfs.errors import ConfigError, HostileStore, NotFound, StoreError
-from cryptfs.format.names import GENESIS
+from cryptfs.format.names import GENESIS, CrlName, parse_name
 from cryptfs.format.statement import split_statement
 from cryptfs.group.membership import Membership, open_membership
 from cryptfs.vault.disk import local_disk
@@ -60,7 +60,7 @@ async def refresh(sender: Sender, copies: Path, membership: Membership, statemen
 
     `statements`: the names in `m/` as listed just now.
     """
-    names = [*statements, *await sender.list("w/")]
+    names = [*_without_lists(statements), *await sender.list("w/")]
     new = [name for name in names if not membership.has_object(name)]
     objects = await _read(sender, new, _BYTES_MAX - membership.size)
     # A tool that synchronises the folder may have shown half of an object.
@@ -122,7 +122,7 @@ def _warn(membership: Membership, before: Membership | None) -> None:
 
 async def _fetch(sender: Sender, kept: dict[str, bytes]) -> dict[str, bytes]:
     """What store and copies have together: a decision that was seen once does not become undone by vanishing."""
-    names = [*await sender.list("m/"), *await sender.list("w/")]
+    names = [*_without_lists(await sender.list("m/")), *await sender.list("w/")]
     # The genesis is compared even if there is a copy: the folder may hold another vault by now.
     objects = await _read(sender, [GENESIS, *(name for name in names if name not in kept)])
     vanished = sorted(kept.keys() - {GENESIS, *names})
@@ -131,6 +131,11 @@ async def _fetch(sender: Sender, kept: dict[str, bytes]) -> dict[str, bytes]:
     if GENESIS not in objects:
         kept.pop(GENESIS, None)  # an empty folder, perhaps a disk that is not mounted: nothing may be written there
     return kept | objects
+
+
+def _without_lists(names: list[str]) -> list[str]:
+    """Revocation lists lie among the statements, and have a reader of their own."""
+    return [name for name in names if not isinstance(parse_name(name), CrlName)]
 
 
 def _check_vault(genesis: bytes | None, vault: bytes) -> None:

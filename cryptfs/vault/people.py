@@ -5,16 +5,16 @@ always do.
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cryptfs.crypto.certificate import judge_pinned
-from cryptfs.errors import NotAllowed, UsageError
+from cryptfs.errors import UsageError
 from cryptfs.format.statement import Close
 from cryptfs.group.authority import Tier
 from cryptfs.group.membership import Membership
 from cryptfs.group.roster import Entry
+from cryptfs.vault.certificates import Finding
 
 __all__ = ["Chosen", "choose", "describe", "in_order", "instant", "member_named", "role_named", "unused_label"]
 
@@ -94,12 +94,19 @@ def unused_label(membership: Membership, member: bytes, label: str) -> str:
     return candidate
 
 
-def describe(membership: Membership, seen_ms: Mapping[bytes, int]) -> list[dict[str, object]]:
-    """The roster as JSON values, one device each; `seen_ms`: log id -> clock of the last segment's author."""
-    return [_described(membership, one, seen_ms) for one in in_order(membership)]
+def describe(
+    membership: Membership, seen_ms: Mapping[bytes, int], certificates: Mapping[bytes, Finding]
+) -> list[dict[str, object]]:
+    """The roster as JSON values, one device each.
+
+    `seen_ms`: log id -> clock of the last segment's author; `certificates`: what is said of each entry's.
+    """
+    return [_described(membership, one, seen_ms, certificates[one.id]) for one in in_order(membership)]
 
 
-def _described(membership: Membership, entry: Entry, seen_ms: Mapping[bytes, int]) -> dict[str, object]:
+def _described(
+    membership: Membership, entry: Entry, seen_ms: Mapping[bytes, int], certificate: Finding
+) -> dict[str, object]:
     graph = membership.graph
     seen = max((seen_ms[one] for one in graph.logs_of(entry.id) if one in seen_ms), default=None)
     return {
@@ -108,7 +115,9 @@ def _described(membership: Membership, entry: Entry, seen_ms: Mapping[bytes, int
         "member": entry.display,
         "device": entry.device.label,
         "role": entry.role.name.lower(),
-        "certificate": _expiry(entry.certs),
+        "certificate": certificate.until,
+        "certificate_remark": certificate.remark,
+        "without_new_keys": certificate.refused,
         "since": instant(graph.node(entry.id).statement.payload.time_ms),
         "last_seen": None if seen is None else instant(seen),
         "added_by": "founder" if entry.how is None else membership.name_of(entry.adder),
@@ -125,14 +134,6 @@ def _has_left(membership: Membership, entry: Entry) -> bool:
         if isinstance(op, Close) and node.author.entry == entry.id:
             return True
     return False
-
-
-def _expiry(certs: Sequence[bytes]) -> str:
-    """The last day of the certificate in force, or why it is of no use."""
-    try:
-        return judge_pinned(certs[0], dt.datetime.now(dt.UTC)).expires.strftime("%Y-%m-%d")
-    except NotAllowed as err:
-        return str(err)
 
 
 def instant(ms: int) -> str:

@@ -30,6 +30,7 @@ from cryptfs.group.membership import Membership, open_membership
 from cryptfs.vault.administration import publish
 from cryptfs.vault.folder import membership_objects
 from cryptfs.vault.people import unused_label
+from cryptfs.vault.revocation import RevocationLists
 from cryptfs.vault.upload import Sender
 
 __all__ = ["admit_owner", "check_recovery", "open_by_recovery", "remove_by_recovery"]
@@ -61,9 +62,14 @@ async def open_by_recovery(sender: Sender, seed: bytes) -> tuple[Membership, Rec
     return open_membership(await membership_objects(sender), vault, secret), secret
 
 
-def _desk(membership: Membership) -> Desk:
-    now = dt.datetime.now(dt.UTC)
-    return Desk(membership, judge_under(membership.resolved.policy, now), time.time_ns() // 1_000_000)
+async def _desk(sender: Sender, membership: Membership) -> Desk:
+    """Where the recovery key decides. It has no device: certificates are judged by the clock and the lists at hand."""
+    policy = membership.resolved.policy
+    lists = RevocationLists(None, membership.vault, sender)
+    if policy.trust:
+        await lists.refresh(await sender.list("m/"), policy)
+    judge = judge_under(policy, dt.datetime.now(dt.UTC), lists.ders)
+    return Desk(membership, judge, time.time_ns() // 1_000_000)
 
 
 async def admit_owner(
@@ -79,12 +85,14 @@ async def admit_owner(
     if mine is not None and mine.role is Tier.OWNER:
         return membership
     if mine is not None:
-        return await _publish(sender, membership, _desk(membership).change_role(mine.id, Tier.OWNER, ends))
+        return await _publish(
+            sender, membership, (await _desk(sender, membership)).change_role(mine.id, Tier.OWNER, ends)
+        )
     member = random_bytes(16)
     device = Device(keys.cert_der, keys.sign_public, b"", unused_label(membership, member, label))
     pop = prove_possession(membership.vault, keys.cert_der, keys.sign_public, keys.sign_seed)
     newcomer = Newcomer(member, display, Tier.OWNER, device, pop, HOW_WORDS)
-    return await _publish(sender, membership, [_desk(membership).admit(newcomer)])
+    return await _publish(sender, membership, [(await _desk(sender, membership)).admit(newcomer)])
 
 
 async def remove_by_recovery(
@@ -95,7 +103,7 @@ async def remove_by_recovery(
     ends: Mapping[bytes, Cut],
 ) -> Membership:
     """Remove anybody, the founder too. `ends` as in `Desk.remove`. Raises NotAllowed if no owner would remain."""
-    return await _publish(sender, membership, [_desk(membership).remove(entries, members, ends)])
+    return await _publish(sender, membership, [(await _desk(sender, membership)).remove(entries, members, ends)])
 
 
 async def _publish(sender: Sender, membership: Membership, decisions: Iterable[Decision]) -> Membership:

@@ -24,6 +24,8 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "trouble": vault.upkeep.trouble,
         "objection": vault.standing.objection,
         "alarm": vault.trust.words,
+        "stale": vault.freshness.words,
+        "certificates": vault.certificates.remarks(),
         "late_segments": sum(vault.reader.late.values()),
         "refused_objects": dict(vault.reader.problems),
         "pending_operations": len(vault.pending),

@@ -21,7 +21,7 @@ from cryptfs.format.limits import SEGMENT_MAX
 from cryptfs.format.names import SegmentName, StatementName, parse_name, segment_name
 from cryptfs.format.segment import parse_segment, verify_segment
 from cryptfs.format.segment_body import LogHead
-from cryptfs.group.memory import Finding, Sight, TrustMemory, compare, forget, learn, recall, remember
+from cryptfs.group.memory import Finding, News, Sight, TrustMemory, compare, forget, learn, recall, remember
 from cryptfs.store.base import Cap
 from cryptfs.vault.disk import local_disk, sync_directory
 from cryptfs.vault.home import VaultHome
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _PATIENCE: Final = 120.0
 """Seconds that something may be absent from a listing that may lag."""
+_CLOCK_STEP_MS: Final = 3_600_000
+"""How far the clock may run on before that alone is worth writing the memory."""
 _TWINS_READ: Final = 16
 """Objects under names of segments that are here already, read in one look: junk is common, forks are not."""
 
@@ -173,22 +175,41 @@ class Trust:
         standing = self._standing
         graph = standing.membership.graph
         owners = {one: owner.entry for one in sight.heads if (owner := graph.log_owner(one)) is not None}
-        later = learn(self.memory, sight, time.time_ns() // 1_000_000, owners, standing.log_id)
+        later = learn(self.memory, sight, _now_ms(), owners, standing.log_id)
         same = (later.heads, later.frontier, later.min_format, later.own_log) == (
             self.memory.heads, self.memory.frontier, self.memory.min_format, self.memory.own_log,
-        )  # fmt: skip
+        ) and later.clock_ms - self.memory.clock_ms < _CLOCK_STEP_MS  # fmt: skip
         if not same or not self._home.trust_file.exists():
             await self._save(later)
 
     async def sent(self, head: LogHead) -> None:
         """The store has a segment of this device. Raises LocalDisk."""
         heads = {one.log: one for one in self.memory.heads} | {head.log: head}
-        await self._save(replace(self.memory, heads=tuple(heads[one] for one in sorted(heads)), own_log=head.log))
+        news = {one.entry: one for one in self.memory.news} | {
+            self._standing.entry: News(self._standing.entry, _now_ms())
+        }
+        await self._save(
+            replace(
+                self.memory,
+                heads=tuple(heads[one] for one in sorted(heads)),
+                own_log=head.log,
+                news=tuple(news[one] for one in sorted(news)),
+            )
+        )
+
+    @property
+    def last_sent_ms(self) -> int:
+        """When a segment of this device was sent, or first seen, last; ms since 1970, 0 if never."""
+        return next((one.ms for one in self.memory.news if one.entry == self._standing.entry), 0)
 
     async def _save(self, later: TrustMemory) -> None:
         self.memory = later
         data = remember(later, self._key)
         await trio.to_thread.run_sync(_write, self._home.trust_file, data, limiter=self._limiter)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _write(path: Path, data: bytes) -> None:

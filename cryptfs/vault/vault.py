@@ -23,11 +23,13 @@ from cryptfs.group.keyring import Keyring
 from cryptfs.group.membership import Membership
 from cryptfs.tree.replica import Replica
 from cryptfs.vault.cache import Cache
+from cryptfs.vault.certificates import Certificates
 from cryptfs.vault.chunkmap import Delta, encode_delta
 from cryptfs.vault.containers import Container, OpenPack
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.disk import Space, space_of
 from cryptfs.vault.exchange import Exchange
+from cryptfs.vault.freshness import Freshness
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.info import file_info, path_of
 from cryptfs.vault.journal import (
@@ -123,6 +125,10 @@ class Vault:
             cache_dir=parts.home.cached_packs_dir, wall_ms=self.wall_ms, faults=parts.faults,
         )  # fmt: skip
         self.sealer = Sealer(self)
+        self.certificates = Certificates(
+            parts.home.revocation_dir, self.sender, self.membership, self.wall_ms, lambda: self.trust.memory
+        )
+        self.freshness = Freshness(self.standing, lambda: self.trust.memory, self.wall_ms)
         self.exchange = Exchange(self)
         self.reader = LogReader(
             self.membership, self.sender, self.standing.logs, self.cache.segments, self.exchange.take
@@ -151,6 +157,7 @@ class Vault:
         self.standing.check_may_seal()
         if self.trust.stops:
             raise NotAllowed(f"{self.trust.stops}.", "Unsent changes are kept on this machine.")
+        self.freshness.check_may_seal()
 
     async def refresh_membership(self) -> None:
         """Take in statements that have appeared in the store. Raises StoreError."""

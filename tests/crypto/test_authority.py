@@ -165,7 +165,8 @@ def test_crl_of_another_name_under_the_same_key_is_another_authoritys() -> None:
 
 
 def test_crl_is_taken_in_only_if_a_listed_authority_signed_it() -> None:
-    assert check_crl(CA.crl(12, 1000), [OTHER.der, CA.der]) == 12
+    taken = check_crl(CA.crl(12, 1000), [OTHER.der, CA.der])
+    assert (taken.number, taken.made, taken.good_until) == (12, NOW - DAY, NOW + DAY)
     for data, listed in (
         (CA.crl(12), [OTHER.der]),
         (IMPOSTOR.crl(12), [CA.der]),

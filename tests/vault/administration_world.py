@@ -1,5 +1,6 @@
 """Several people, each with a home and keys of their own, on one folder; nothing is mounted."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from cryptfs.crypto.recovery import RecoverySecret, new_recovery_seed
 from cryptfs.crypto.selfsigned import make_certificate
 from cryptfs.faults import Faults
 from cryptfs.format.join import Token
+from cryptfs.format.statement import Policy
 from cryptfs.group.authority import Tier
-from cryptfs.group.founding import found
+from cryptfs.group.founding import DEFAULT_POLICY, found
 from cryptfs.store import Call, DirectoryStore, Store
 from cryptfs.vault.administration import Welcome, approve, find_request, make_invitation
 from cryptfs.vault.home import VaultHome
@@ -33,7 +35,7 @@ def cause(err: BaseException) -> BaseException:
 
 
 def now_ms() -> int:
-    return int(datetime.now(UTC).timestamp() * 1000)
+    return time.time_ns() // 1_000_000
 
 
 @dataclass
@@ -87,15 +89,18 @@ class World:
 
     base: Path
     seed: bytes = field(default_factory=new_recovery_seed)
+    policy: Policy = DEFAULT_POLICY
+    pair: tuple[bytes, bytes] | None = None
+    """Anna's private key (PKCS#8 DER) and certificate; None: she makes her own."""
 
     def __post_init__(self) -> None:
         self.folder = self.base / "store"
         self.folder.mkdir()
-        key, cert = make_certificate("Anna", datetime.now(UTC))
+        key, cert = self.pair or make_certificate("Anna", datetime.now(UTC))
         seed = new_sign_seed()
         founding = found(
             name="v", display="Anna", label="desk", cert_der=cert, sign_seed=seed, recovery=RecoverySecret(self.seed),
-            now_ms=now_ms(),
+            now_ms=now_ms(), policy=self.policy,
         )  # fmt: skip
         self.vault = founding.vault
         store = DirectoryStore(self.folder)

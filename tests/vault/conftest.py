@@ -1,6 +1,7 @@
 """Fixtures of the vault's tests."""
 
+from tests.vault.certificate_world import clock
 from tests.vault.vault_faults import sim, still
 from tests.vault.vault_workshop import workshop
 
-__all__ = ["sim", "still", "workshop"]
+__all__ = ["clock", "sim", "still", "workshop"]

@@ -17,6 +17,7 @@ from cryptfs.format.names import parse_name, segment_name
 from cryptfs.group.authority import Tier
 from cryptfs.vault import administration as do
 from cryptfs.vault.acts import perform
+from cryptfs.vault.certificates import certificates_at
 from cryptfs.vault.invitations import InvitationBook
 from cryptfs.vault.joining import Joining, look, words_of
 from cryptfs.vault.leaving import leave_vault
@@ -92,7 +93,9 @@ async def test_one_more_device_of_a_member_is_listed_as_theirs(world: World) -> 
     welcome = await world.approve("Bobby")
     assert (welcome.display, welcome.device) == ("Bob", "laptop 2")
     async with bob.sender() as sender:
-        rows = describe(await look(sender, bob.keys), {})
+        membership = await look(sender, bob.keys)
+        certificates = await certificates_at(sender, bob.home, membership, now_ms)
+        rows = describe(membership, {}, certificates.findings())
     assert [(row["member"], row["device"]) for row in rows if row["member_id"] == member.hex()] == [
         ("Bob", "laptop"),
         ("Bob", "laptop 2"),
@@ -332,7 +335,7 @@ async def test_who_leaves_is_shown_to_have_left(world: World) -> None:
     async with bob.open() as vault:
         await leave_vault(vault)
     async with world.anna.open() as vault:
-        assert [row["left"] for row in describe(vault.membership, {})] == [False, True]
+        assert [row["left"] for row in describe(vault.membership, {}, vault.certificates.findings())] == [False, True]
         assert await read_file(vault, b"his") == b"stays"
 
 
