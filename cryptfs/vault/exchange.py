@@ -56,7 +56,7 @@ class Exchange:
             news = await self.refresh_membership()
             news = await vault.reader.read_all() or news
             await vault.trust.look([*self.statements, *vault.reader.listed], before)
-            vault.freshness.tell()
+            vault.trust.freshness.tell()
             self.pulls += 1
             if news:
                 self.settled.set()

@@ -28,7 +28,7 @@ async def look_after(vault: Vault, first: tuple[float, float] = _FIRST) -> None:
     await trio.sleep(chance().uniform(*first))
     while True:
         vault.certificates.tell()
-        vault.freshness.tell()
+        vault.trust.freshness.tell()
         try:
             await show_life(vault)
         except CryptfsError as err:

@@ -24,7 +24,7 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "trouble": vault.upkeep.trouble,
         "objection": vault.standing.objection,
         "alarm": vault.trust.words,
-        "stale": vault.freshness.words,
+        "stale": vault.trust.freshness.words,
         "certificates": vault.certificates.remarks(),
         "late_segments": sum(vault.reader.late.values()),
         "refused_objects": dict(vault.reader.problems),

@@ -16,7 +16,7 @@ import trio
 from msgspec.structs import replace
 
 from cryptfs.crypto.keys import PurposeKey, random_bytes
-from cryptfs.errors import HostileStore, NeedsUpdate, NotFound
+from cryptfs.errors import HostileStore, NeedsUpdate, NotAllowed, NotFound
 from cryptfs.format.limits import SEGMENT_MAX
 from cryptfs.format.names import SegmentName, StatementName, parse_name, segment_name
 from cryptfs.format.segment import parse_segment, verify_segment
@@ -24,6 +24,7 @@ from cryptfs.format.segment_body import LogHead
 from cryptfs.group.memory import Finding, News, Sight, TrustMemory, compare, forget, learn, recall, remember
 from cryptfs.store.base import Cap
 from cryptfs.vault.disk import local_disk, sync_directory
+from cryptfs.vault.freshness import Freshness
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.standing import Standing
 from cryptfs.vault.upload import Sender
@@ -55,6 +56,7 @@ class Trust:
         self._limiter = trio.CapacityLimiter(1)
         self.lost = False
         self.memory = self._recall()
+        self.freshness = Freshness(standing, lambda: self.memory, _now_ms)
 
     def _recall(self) -> TrustMemory:
         """What the file says. A file that is gone or does not open is said so, and begun anew."""
@@ -84,6 +86,12 @@ class Trust:
     def stops(self) -> str:
         """Why nothing may be written; empty if no alarm asks for that."""
         return self.words if any(one.alarm.stops_sealing for one in self.alarms) or self._forked_own() else ""
+
+    def check_may_seal(self) -> None:
+        """Raise NotAllowed while an alarm stands that stops sealing, or too long no administrator was heard of."""
+        if self.stops:
+            raise NotAllowed(f"{self.stops}.", "Unsent changes are kept on this machine.")
+        self.freshness.check_may_seal()
 
     def _forked_own(self) -> bool:
         return self._standing.log_id in self._forked

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from cryptfs.errors import CryptfsError, FsError, LocalDiskFull, NotAllowed, Quota
+from cryptfs.errors import CryptfsError, FsError, LocalDiskFull, Quota
 from cryptfs.faults import Faults
 from cryptfs.format.content import Content, Inline, Loc
 from cryptfs.format.operation import Create, Link, Op, Put, SetXattr, Ver, op_id_bytes, provisional_op_id
@@ -29,7 +29,6 @@ from cryptfs.vault.containers import Container, OpenPack
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.disk import Space, space_of
 from cryptfs.vault.exchange import Exchange
-from cryptfs.vault.freshness import Freshness
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.info import file_info, path_of
 from cryptfs.vault.journal import (
@@ -128,7 +127,6 @@ class Vault:
         self.certificates = Certificates(
             parts.home.revocation_dir, self.sender, self.membership, self.wall_ms, lambda: self.trust.memory
         )
-        self.freshness = Freshness(self.standing, lambda: self.trust.memory, self.wall_ms)
         self.exchange = Exchange(self)
         self.reader = LogReader(
             self.membership, self.sender, self.standing.logs, self.cache.segments, self.exchange.take
@@ -155,9 +153,7 @@ class Vault:
     def check_may_seal(self) -> None:
         """Raise NotAllowed if a segment by this device would not count, or must not be made now."""
         self.standing.check_may_seal()
-        if self.trust.stops:
-            raise NotAllowed(f"{self.trust.stops}.", "Unsent changes are kept on this machine.")
-        self.freshness.check_may_seal()
+        self.trust.check_may_seal()
 
     async def refresh_membership(self) -> None:
         """Take in statements that have appeared in the store. Raises StoreError."""

@@ -116,7 +116,7 @@ async def test_news_of_this_device_itself_is_no_news(world: World, clock: Clock)
     async with carl.open() as vault:
         await write_file(vault, b"mine", b"y")
         await vault.sync()
-        assert vault.freshness.days == 8
+        assert vault.trust.freshness.days == 8
 
 
 async def test_who_is_the_only_administrator_waits_for_nobody(world: World, clock: Clock) -> None:
@@ -134,7 +134,7 @@ async def test_silence_goes_on_over_a_restart(world: World, clock: Clock) -> Non
         pass
     clock.pass_days(9)
     async with bob.open() as vault:
-        assert "for 9 days" in vault.freshness.words
+        assert "for 9 days" in vault.trust.freshness.words
 
 
 async def lives(vault: Vault) -> int:
@@ -152,7 +152,7 @@ async def test_a_quiet_device_shows_once_a_day_that_it_lives(world: World, clock
         clock.pass_days(1)
         assert [await lives(annas), await lives(annas)] == [1, 0]
         await bobs.exchange.pull()
-        assert bobs.freshness.days == 0
+        assert bobs.trust.freshness.days == 0
 
 
 async def test_who_is_alone_shows_nobody_that_it_lives(world: World, clock: Clock) -> None:
