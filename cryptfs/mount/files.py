@@ -87,7 +87,7 @@ class Files:
         try:
             await self._truncate(st, handle.opened, 0)
         except BaseException:
-            self._drop(opened.fh)
+            self.close(opened.fh)
             raise
         if caller.uid != 0:
             self._drop_privileges(st)
@@ -112,11 +112,15 @@ class Files:
             raise FsError(EBADF)
         return handle
 
+    def changed(self, fh: int) -> bool:
+        """Whether there is something to hand over."""
+        content = self.handle(fh).opened.content
+        return content.dirty and not content.detached
+
     async def flush(self, fh: int) -> None:
         """close(2) of one descriptor: hand over, so that an error reaches the program."""
-        content = self.handle(fh).opened.content
-        if content.dirty and not content.detached:
-            await content.hand_over()
+        if self.changed(fh):
+            await self.handle(fh).opened.content.hand_over()
 
     async def release(self, fh: int) -> None:
         """The last descriptor is gone. Data of a shared mapping may have come after every flush."""
@@ -127,13 +131,14 @@ class Files:
                 if content.dirty and not content.detached:
                     await content.hand_over()
             finally:
-                self._drop(fh)
+                self.close(fh)
         except CryptfsError as err:
             # Nobody hears this answer; the vault keeps the dirty content and tries again.
             self.failed_hand_overs += 1
             _log.error("inode %d could not be handed over at its last close: %s", handle.st, err)
 
-    def _drop(self, fh: int) -> None:
+    def close(self, fh: int) -> None:
+        """The last descriptor is gone, and nothing is left to hand over."""
         handle = self._handles.pop(fh)
         st, opened = handle.st, handle.opened
         inodes = self._inodes
@@ -172,13 +177,18 @@ class Files:
 
     # ---- bytes -----------------------------------------------------------------------------------------------------
 
-    async def read(self, fh: int, offset: int, length: int) -> bytes | memoryview:
-        """`length` bytes at `offset`, fewer only at the end of the file."""
+    def read_here(self, fh: int, offset: int, length: int) -> bytes | memoryview | None:
+        """As `read` if that needs no waiting, else None."""
         handle = self.handle(fh)
         if offset == 0:
             # Once a pass, not once a request: relatime has nothing to say about the middle of a file.
             self._inodes.accessed(handle.st)
-        return await handle.opened.content.read(offset, length)
+        return handle.opened.content.read_here(offset, length)
+
+    async def read(self, fh: int, offset: int, length: int) -> bytes | memoryview:
+        """`length` bytes at `offset`, fewer only at the end of the file."""
+        here = self.read_here(fh, offset, length)
+        return await self.handle(fh).opened.content.read(offset, length) if here is None else here
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         """Write all of `data`; returns its length. Raises EFBIG beyond 16 TiB.

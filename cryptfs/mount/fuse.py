@@ -1,7 +1,8 @@
 """The thin adapter to pyfuse3: types, errors, deadlines. Every way out of a handler is a reply or a FUSEError.
 
 Anything else that left a handler would end the mount (docs/mount.md, "Traps", 1). Handlers that never wait are plain
-functions behind `answer`; those that may wait for content are coroutines behind `handler`, with a deadline.
+functions behind `answer`; those that may wait for content are coroutines behind `handler`, with a deadline. Most of
+the latter have their answer at once, and the frequent ones pay for no coroutine then: they are behind `prompt`.
 """
 
 # ruff: noqa: ARG002, PLR0917  # pyfuse3 dictates the signatures and documents them
@@ -12,7 +13,8 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, ParamSpec, TypeVar
+from types import CoroutineType
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import pyfuse3
 import trio
@@ -25,7 +27,7 @@ from cryptfs.mount.deadline import within
 from cryptfs.mount.files import Opened
 from cryptfs.mount.filesystem import FileSystem
 
-__all__ = ["DATA_SECONDS", "Adapter", "answer", "handler"]
+__all__ = ["DATA_SECONDS", "Adapter", "answer", "handler", "prompt"]
 
 DATA_SECONDS: Final = 30.0
 """A reader cannot be interrupted, not even by SIGKILL, until we reply."""
@@ -60,12 +62,8 @@ def answer(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
             return method(*args, **kwargs)
         except FUSEError:
             raise
-        except FsError as err:
-            raise FUSEError(err.errno) from err
-        except CryptfsError as err:
-            raise _trouble(err) from err
         except Exception as err:
-            raise _own_fault(name, err) from err
+            raise _refusal(name, err) from err
 
     return guarded
 
@@ -74,29 +72,43 @@ def handler(
     seconds: float,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
     """The gate of a handler that may wait; it replies within `seconds`, with ETIMEDOUT if need be."""
+    return prompt(seconds)
 
-    def wrap(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+
+def prompt(
+    seconds: float,
+) -> Callable[[Callable[P, T | Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
+    """The same for a plain function that returns its answer, or now and then a coroutine that will have it."""
+
+    def wrap(method: Callable[P, T | Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         name = method.__name__
 
         @functools.wraps(method)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
             requests[name] += 1
             try:
-                return await within(seconds, method(*args, **kwargs))
+                result = method(*args, **kwargs)
+                return await within(seconds, result) if isinstance(result, CoroutineType) else cast("T", result)
             except FUSEError:
                 raise
-            except FsError as err:
-                raise FUSEError(err.errno) from err
-            except CryptfsError as err:
-                raise _trouble(err) from err
-            except trio.TooSlowError as err:
-                raise FUSEError(errno.ETIMEDOUT) from err
             except Exception as err:  # Cancelled and KeyboardInterrupt are no Exceptions: they pass
-                raise _own_fault(name, err) from err
+                raise _refusal(name, err) from err
 
         return guarded
 
     return wrap
+
+
+def _refusal(name: str, err: Exception) -> FUSEError:
+    """What the kernel is told of an error."""
+    match err:
+        case FsError():
+            return FUSEError(err.errno)
+        case CryptfsError():
+            return _trouble(err)
+        case trio.TooSlowError():
+            return FUSEError(errno.ETIMEDOUT)
+    return _own_fault(name, err)
 
 
 class _Said:
@@ -258,27 +270,34 @@ class Adapter(pyfuse3.Operations):
         opened, attributes = self._files.create(parent_inode, name, mode, flags, ctx)
         return file_info(opened), entry_attributes(attributes)
 
-    @handler(DATA_SECONDS)
-    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+    @prompt(DATA_SECONDS)
+    def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo | Coroutine[Any, Any, FileInfo]:
         if flags & os.O_TRUNC:
-            return file_info(await self._files.open_truncated(inode, flags, ctx))
+            return self._open_truncated(inode, flags, ctx)
         return file_info(self._files.open(inode, flags))
 
-    @handler(DATA_SECONDS)
-    async def read(self, fh: int, off: int, size: int) -> Any:  # any contiguous buffer; pyfuse3's type says bytes
-        return await self._files.read(fh, off, size)
+    async def _open_truncated(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        return file_info(await self._files.open_truncated(inode, flags, ctx))
+
+    @prompt(DATA_SECONDS)
+    def read(self, fh: int, off: int, size: int) -> Any:  # any contiguous buffer; pyfuse3's type says bytes
+        here = self._files.read_here(fh, off, size)
+        return self._files.read(fh, off, size) if here is None else here
 
     @handler(DATA_SECONDS)
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         return await self._files.write(fh, off, buf)
 
-    @handler(DATA_SECONDS)
-    async def flush(self, fh: int) -> None:
-        await self._files.flush(fh)
+    @prompt(DATA_SECONDS)
+    def flush(self, fh: int) -> Coroutine[Any, Any, None] | None:
+        return self._files.flush(fh) if self._files.changed(fh) else None
 
-    @handler(DATA_SECONDS)
-    async def release(self, fh: int) -> None:
-        await self._files.release(fh)
+    @prompt(DATA_SECONDS)
+    def release(self, fh: int) -> Coroutine[Any, Any, None] | None:
+        if self._files.changed(fh):
+            return self._files.release(fh)
+        self._files.close(fh)
+        return None
 
     @handler(DATA_SECONDS)
     async def fsync(self, fh: int, datasync: bool) -> None:
@@ -332,7 +351,10 @@ class Adapter(pyfuse3.Operations):
         if self._xattrs is None:
             # Remembered by the kernel for the life of the mount: no question before every write.
             raise FUSEError(errno.ENOSYS)
-        return self._xattrs.get(inode, name)
+        value = self._xattrs.find(inode, name)
+        if value is None:
+            raise FUSEError(errno.ENODATA)
+        return value
 
     @answer
     def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:

@@ -60,11 +60,16 @@ def _bucket_name(number: int) -> str:
 class LocalXattrs:
     """All of them in memory: the kernel asks for `security.capability` before every write."""
 
-    __slots__ = ("_all", "_store")
+    __slots__ = ("_all", "_names", "_store")
 
     def __init__(self, store: LocalXattrStore | None) -> None:
         self._store = store
         self._all = dict(store.load()) if store is not None else {}
+        self._names = {name for attributes in self._all.values() for name in attributes}
+
+    def ever(self, key: bytes) -> bool:
+        """Whether any inode has had one of that name since the mount began."""
+        return key in self._names
 
     def get(self, st: int, key: bytes) -> bytes | None:
         """The value, None if there is none."""
@@ -79,6 +84,7 @@ class LocalXattrs:
         """Set one."""
         attributes = self._all.setdefault(st, {})
         attributes[key] = value
+        self._names.add(key)
         self._save(st, attributes)
 
     def remove(self, st: int, key: bytes) -> bool:

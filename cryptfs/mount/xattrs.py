@@ -18,6 +18,9 @@ _VALUE_MAX: Final = 1 << 16
 _STATUS: Final = b"user.cryptfs."
 """Read-only answers about a file; never listed, so that `cp -a` and `rsync -X` do not carry them."""
 
+_LABEL: Final = b"security.selinux"
+"""`ls -l` asks every file for it, but after EOPNOTSUPP none any more. Where SELinux is in force it never reaches us."""
+
 
 class Xattrs:
     """Answers the four xattr calls, by the prefix of the name.
@@ -26,7 +29,7 @@ class Xattrs:
     |-----------------|-------------------------------------------|
     | `user.cryptfs.*`| computed, read-only, not listed           |
     | `user.*`        | in the tree: every device sees them       |
-    | `security.*`    | on this device                            |
+    | `security.*`    | on this device; labels of SELinux are EOPNOTSUPP to ask for while no file has one |
     | `trusted.*`     | on this device, listed to uid 0 alone     |
     | anything else   | EOPNOTSUPP, POSIX ACLs among them: nobody would enforce them |
 
@@ -40,8 +43,17 @@ class Xattrs:
 
     def get(self, st: int, name: bytes) -> bytes:
         """The value. Raises ENODATA, ENOTSUP."""
+        value = self.find(st, name)
+        if value is None:
+            raise FsError(ENODATA)
+        return value
+
+    def find(self, st: int, name: bytes) -> bytes | None:
+        """The value, None if there is none: by far the most frequent answer. Raises ENOTSUP."""
         if name.startswith((b"security.", b"trusted.")):
             value = self._local.get(st, name)
+            if value is None and name == _LABEL and not self._local.ever(_LABEL):
+                raise FsError(ENOTSUP)
         elif not name.startswith(b"user."):
             raise FsError(ENOTSUP)
         elif st in self._inodes.orphans:
@@ -50,8 +62,6 @@ class Xattrs:
             value = self._status(st, name[len(_STATUS) :])
         else:
             value = self._replica.xattr(st, name)
-        if value is None:
-            raise FsError(ENODATA)
         return value
 
     def list(self, st: int, caller: Caller) -> list[bytes]:

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from cryptfs.crypto.seal import sealed_len
 from cryptfs.errors import Invalid
 from cryptfs.format.content import MAX_CHUNKS, PAGE_CHUNKS, Content, Hole, Inline, Loc, MRef, Page, Paged, Root, Span
 from cryptfs.vault.containers import Container, Ref
@@ -131,8 +132,6 @@ class Base:
 
     def record_len(self, index: int) -> int:
         """Sealed length in bytes of chunk `index` of this version."""
-        from cryptfs.crypto.seal import sealed_len  # noqa: PLC0415
-
         content = self.content
         if content is None:
             raise Invalid("an empty file has no chunks")

@@ -29,39 +29,69 @@ class ReadContent(StoredContent):
 
         Raises Damaged, AuthError, StoreError, LocalDisk.
         """
-        end = min(offset + length, self.size)
-        if offset >= end:
-            return b""
-        self.ensure_loaded()
+        here = self.read_here(offset, length)
+        if here is not None:
+            return here
         shape = self._shape
+        end = min(offset + length, self.size)
         first = offset >> self.chunk_log2
         if (end - 1) >> self.chunk_log2 == first:
-            plain = self._plain_here(first)
-            if plain is None:
-                plain = await self._plain(first)
-                if self._shape != shape:
-                    return await self.read(offset, length)
+            plain = await self._plain(first)
+            if self._shape != shape:
+                return await self.read(offset, length)
             at = offset - (first << self.chunk_log2)
             return memoryview(plain)[at : at + end - offset]
         return await self._read_across(offset, length)
 
+    def read_here(self, offset: int, length: int) -> bytes | memoryview | None:
+        """As `read` if all of it is on this disk, else None; the view is valid until the caller's next await."""
+        end = min(offset + length, self.size)
+        if offset >= end:
+            return b""
+        if not self._loaded:
+            self._load()
+        log2 = self.chunk_log2
+        first, last = offset >> log2, (end - 1) >> log2
+        if first == last:
+            plain = self._plain_here(first)
+            if plain is None:
+                return None
+            at = offset - (first << log2)
+            return memoryview(plain)[at : at + end - offset]
+        buffer = memoryview(bytearray(end - offset))
+        for index in range(first, last + 1):
+            if not self._copy_here(index, offset, end, buffer):
+                return None
+        return buffer
+
+    def _copy_here(self, index: int, offset: int, end: int, buffer: memoryview) -> bool:
+        """Bytes of one chunk into `buffer`, which is to hold offset..end; False if the chunk has to be fetched."""
+        start = index << self.chunk_log2
+        begin, stop = max(offset, start), min(end, start + (1 << self.chunk_log2))
+        piece = buffer[begin - offset : stop - offset]
+        if index not in self._dirty and stop - begin == self.plain_len(index) and self._open_into(index, piece):
+            return True
+        plain = self._plain_here(index)
+        if plain is None:
+            return False
+        old = memoryview(plain)[begin - start : stop - start]
+        piece[: len(old)] = old  # less than a piece if the file was cut while the reader waited
+        return True
+
     async def _read_across(self, offset: int, length: int) -> bytes | memoryview:
         shape, end = self._shape, min(offset + length, self.size)
-        log2, chunk = self.chunk_log2, 1 << self.chunk_log2
+        log2 = self.chunk_log2
         buffer = memoryview(bytearray(end - offset))
         for index in range(offset >> log2, ((end - 1) >> log2) + 1):
-            start = index << log2
-            begin, stop = max(offset, start), min(end, start + chunk)
-            piece = buffer[begin - offset : stop - offset]
-            if stop - begin == self.plain_len(index) and index not in self._dirty and self._open_into(index, piece):
+            if self._copy_here(index, offset, end, buffer):
                 continue
-            plain = self._plain_here(index)
-            if plain is None:
-                plain = await self._plain(index)
-                if self._shape != shape:
-                    return await self.read(offset, length)
+            plain = await self._plain(index)
+            if self._shape != shape:
+                return await self.read(offset, length)
+            start = index << log2
+            begin, stop = max(offset, start), min(end, start + (1 << log2))
             old = memoryview(plain)[begin - start : stop - start]
-            piece[: len(old)] = old  # less than a piece if the file was cut while this waited
+            buffer[begin - offset : begin - offset + len(old)] = old
         return buffer[: max(0, self.size - offset)]
 
     @property
@@ -89,9 +119,14 @@ class ReadContent(StoredContent):
             ref = self.map.get(index)
         except PageMissing:
             return None
+        plain_len = self.plain_len(index)
         if ref is None:
-            return bytes(max(0, self.plain_len(index)))  # negative: cut off while the caller waited
-        return self._host.records.opened(self.fid, index, ref)
+            return bytes(max(0, plain_len))  # negative: cut off while the caller waited
+        lineage, records = self.lineage, self._host.records
+        plain = records.opened(lineage.fid, index, ref, plain_len)
+        if plain is None and not self.lacks_key(ref):
+            plain = records.open_chunk_here(lineage.fid, index, ref, lineage.key(ref.fkv), plain_len)
+        return plain
 
     async def _plain(self, index: int) -> bytes | bytearray:
         """The plaintext of a chunk. While this waits the chunk may change; the newest state is returned."""
@@ -110,7 +145,7 @@ class ReadContent(StoredContent):
                 await self.load_keys()
                 continue
             plain_len = self.plain_len(index)
-            plain = await self._host.records.open_chunk(self.fid, index, ref, self.lineage.key(ref.fkv), plain_len)
+            plain = await self._host.records.fetch_chunk(self.fid, index, ref, self.lineage.key(ref.fkv), plain_len)
             if index not in self._dirty and self._same(index, ref):
                 return plain
 

@@ -109,33 +109,46 @@ class Records:
 
     # ---- opening --------------------------------------------------------------------------------------------------
 
-    async def open_chunk(self, fid: bytes, index: int, ref: Ref, fk: FileKey, plain_len: int) -> bytes:
-        """The plaintext of a chunk, kept in memory for the next reader.
-
-        Raises Damaged or AuthError for wrong bytes, StoreError, LocalDisk.
-        """
+    def opened(self, fid: bytes, index: int, ref: Ref, plain_len: int) -> bytes | None:
+        """The plaintext of a chunk if it is in memory."""
         place = (fid, index, ref.hash)
         plain = self._opened.get(place)
-        if plain is not None and len(plain) == plain_len:
-            self._opened.move_to_end(place)
-            return plain
+        if plain is None or len(plain) != plain_len:
+            return None
+        self._opened.move_to_end(place)
+        return plain
+
+    def open_chunk_here(self, fid: bytes, index: int, ref: Ref, fk: FileKey, plain_len: int) -> bytes | None:
+        """The plaintext of a chunk that is on this disk, kept in memory for the next reader; None: fetch it.
+
+        Raises LocalDisk.
+        """
         record = self.record_here(ref, plain_len)
         if record is None:
-            record = await self.fetch_record(ref, sealed_len(plain_len))
-        ctx = chunk_ctx(self._vault, fid, ref.fkv, index, plain_len, 0)
+            return None
         try:
-            plain = open_sealed(fk, ctx, record)
+            plain = open_sealed(fk, chunk_ctx(self._vault, fid, ref.fkv, index, plain_len, 0), record)
         except AuthError:
             # A copy on this disk may have rotted since it was verified: now its hash decides, and then the store.
             locate(ref)[0].verified = False
-            plain = open_sealed(fk, ctx, await self.fetch_record(ref, sealed_len(plain_len)))
+            return None
+        self.remember(fid, index, ref, plain)
+        return plain
+
+    async def fetch_chunk(self, fid: bytes, index: int, ref: Ref, fk: FileKey, plain_len: int) -> bytes:
+        """The plaintext of a chunk whose record is not here, or not as it should be; kept as above.
+
+        Raises Damaged or AuthError for wrong bytes, StoreError, LocalDisk.
+        """
+        record = await self.fetch_record(ref, sealed_len(plain_len))
+        plain = open_sealed(fk, chunk_ctx(self._vault, fid, ref.fkv, index, plain_len, 0), record)
         self.remember(fid, index, ref, plain)
         return plain
 
     def open_chunk_into(self, fid: bytes, index: int, ref: Ref, fk: FileKey, out: memoryview) -> bool:
         """Open a chunk that is on this disk into `out`, exactly its plaintext length; False if it has to be fetched."""
-        plain = self._opened.get((fid, index, ref.hash))
-        if plain is not None and len(plain) == len(out):
+        plain = self.opened(fid, index, ref, len(out))
+        if plain is not None:
             out[:] = plain
             return True
         record = self.record_here(ref, len(out))
@@ -146,10 +159,6 @@ class Records:
         except AuthError:
             return False  # the way that may wait looks closer
         return True
-
-    def opened(self, fid: bytes, index: int, ref: Ref) -> bytes | None:
-        """The plaintext of a chunk if it is in memory."""
-        return self._opened.get((fid, index, ref.hash))
 
     def remember(self, fid: bytes, index: int, ref: Ref, plain: bytes) -> None:
         """Keep an opened chunk."""

@@ -34,6 +34,9 @@ class MemoryContent:
         self.version = 0
 
     async def read(self, offset: int, length: int) -> bytes:
+        return self.read_here(offset, length)
+
+    def read_here(self, offset: int, length: int) -> bytes:
         end = min(offset + length, self.size)
         pieces = []
         while offset < end:

@@ -105,3 +105,16 @@ def test_setting_any_attribute_moves_ctime(kernel):
             before = kernel.fs.getattr(st).ctime_ns
             act()
             assert kernel.fs.getattr(st).ctime_ns > before
+
+
+def test_labels_of_selinux_are_not_supported_until_a_file_has_one(kernel, vault):
+    """What `ls -l` asks every file for, but after EOPNOTSUPP no further one."""
+    st, other = kernel.touch("f"), kernel.touch("other")
+    xattrs = FileSystem(vault, Rules(), MetaXattrs(vault.replica)).xattrs
+    with refused(errno.ENOTSUP):
+        xattrs.get(st, b"security.selinux")
+    xattrs.set(st, b"security.selinux", b"label")
+    assert xattrs.get(st, b"security.selinux") == b"label"
+    for again in (xattrs, FileSystem(vault, Rules(), MetaXattrs(vault.replica)).xattrs):
+        with refused(errno.ENODATA):
+            again.get(other, b"security.selinux")

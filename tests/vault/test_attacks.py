@@ -152,11 +152,13 @@ async def test_splice_an_opened_chunk_is_not_shown_where_another_file_claims_its
         ref = content.map.get(0)
         assert ref is not None
         key, records = content.lineage.key(ref.fkv), vault.records
-        assert records.opened(content.fid, 0, ref) == b"1" * 100
+        assert records.opened(content.fid, 0, ref, 100) == b"1" * 100
         for fid, index, length in ((bytes(16), 0, 100), (content.fid, 1, 100), (content.fid, 0, 99)):
             assert not records.open_chunk_into(fid, index, ref, key, memoryview(bytearray(length)))
+            assert records.opened(fid, index, ref, length) is None
+            assert records.open_chunk_here(fid, index, ref, key, length) is None
             with pytest.raises(HostileStore):
-                await records.open_chunk(fid, index, ref, key, length)
+                await records.fetch_chunk(fid, index, ref, key, length)
 
 
 Twist = Callable[[Page | Root], Page | Root]
