@@ -96,10 +96,7 @@ class Files:
     def _opened(self, st: int, flags: int) -> Opened:
         inodes = self._inodes
         opened = inodes.hold(st)
-        content = opened.content
-        version = content.size, content.mtime_ns
-        keep = inodes.kept.get(st) == version
-        inodes.kept[st] = version
+        keep = inodes.keeps_pages(st, opened)
         fh = self._next
         self._next = fh + 1
         self._handles[fh] = FileHandle(st, opened, flags)
@@ -144,7 +141,7 @@ class Files:
         inodes = self._inodes
         if st in inodes.kept and handle.writable:
             # Every local write went through the kernel: its pages are those of the version left behind.
-            inodes.kept[st] = opened.content.size, opened.content.mtime_ns
+            inodes.kept[st] = opened.version
         inodes.let_go(st, opened)
 
     async def fsync(self, fh: int) -> None:

@@ -22,6 +22,12 @@ ROOT: Final = 1
 _BLOCKS_REMEMBERED: Final = 50_000
 """Files whose holes are remembered; above that the memory is emptied and filled again."""
 
+_KEPT_MAX: Final = 50_000
+"""Inodes of which is remembered which pages the kernel may hold; when full, all are dropped: they are read again."""
+
+_SIZE_BITS: Final = 45
+"""Sizes are up to 16 TiB."""
+
 _COUNTED_ALWAYS: Final = 1 << 24
 """Bytes up to which the chunks of an open file are counted whenever somebody asks."""
 
@@ -63,6 +69,11 @@ class OpenFile:
         self._counted_at = 0.0
         self._present = 0
 
+    @property
+    def version(self) -> int:
+        """Size and mtime of the content now as one number: all that the kernel knows a version by."""
+        return self.content.mtime_ns << _SIZE_BITS | self.content.size
+
     def present(self) -> int:
         """Bytes of chunks that are there. Counting walks over all of them: for a big file at most once a second."""
         content = self.content
@@ -90,8 +101,8 @@ class Inodes:
         self.lookups: dict[int, int] = {}
         self.opened: dict[int, OpenFile] = {}
         self.orphans: dict[int, Orphan] = {}
-        self.kept: dict[int, tuple[int, int]] = {}
-        """(size, mtime) of the version whose pages the kernel may hold, by inode; gone when the kernel forgets it."""
+        self.kept: dict[int, int] = {}
+        """`OpenFile.version` of which the kernel may hold pages, by inode; gone when the kernel forgets it."""
         self._local = local
         self._owner = owner
         self._atime: AtimeRule = "noatime" if vault.read_only else atime
@@ -172,6 +183,17 @@ class Inodes:
     def known(self, st: int) -> None:
         """The kernel was told of `st` once more: by lookup, mknod, mkdir, symlink, link, create or a listing."""
         self.lookups[st] = self.lookups.get(st, 0) + 1
+
+    def keeps_pages(self, st: int, opened: OpenFile) -> bool:
+        """Whether the pages that the kernel may have of an inode are those of the present version; if not, they are
+        dropped, and those to come will be.
+        """  # noqa: D205 - one sentence
+        version = opened.version
+        known = self.kept.get(st)
+        if known is None and len(self.kept) >= _KEPT_MAX:
+            self.kept.clear()
+        self.kept[st] = version
+        return known == version
 
     def forget(self, forgotten: Iterable[tuple[int, int]]) -> None:
         """The kernel dropped so many references to each inode."""

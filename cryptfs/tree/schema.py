@@ -14,7 +14,7 @@ __all__ = ["ROOT_ST", "SCHEMA_VERSION", "ReplicaDamaged", "open_sealed"]
 
 SCHEMA_VERSION: Final = 1
 ROOT_ST: Final = 1
-CACHE_KIB: Final = 32768
+CACHE_KIB: Final = 12288
 IN_MEMORY: Final = ":memory:"
 """A database without a file, for tests and for looking at a vault once; there is nothing to seal."""
 

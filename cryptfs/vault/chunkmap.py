@@ -18,7 +18,7 @@ from cryptfs.errors import Invalid
 from cryptfs.format.content import MAX_CHUNKS, PAGE_CHUNKS, Content, Hole, Inline, Loc, MRef, Page, Paged, Root, Span
 from cryptfs.vault.containers import Container, Ref
 
-__all__ = ["Base", "ChunkMap", "Delta", "Layer", "PageMissing", "decode_delta", "encode_delta"]
+__all__ = ["NOTHING", "Base", "ChunkMap", "Delta", "Layer", "PageMissing", "decode_delta", "encode_delta"]
 
 _NO_CUT: Final = MAX_CHUNKS + 1
 
@@ -137,6 +137,14 @@ class Base:
             raise Invalid("an empty file has no chunks")
         size = 1 << content.chunk_log2
         return sealed_len(min(size, content.size - index * size))
+
+
+def _nowhere(loc: Loc) -> Container:
+    raise Invalid(f"an empty content names a place: {loc}")
+
+
+NOTHING: Final = Base(None, _nowhere)
+"""Below a content that was never sealed; the same for all of them, since nothing is ever put in."""
 
 
 class ChunkMap:

@@ -65,7 +65,7 @@ class FileContent(ReadContent):
         self._dirty_since = 0
         self._writes = 0  # grows with every change; who waited compares it
         self._unsubmitted: dict[int, Ref] = {}
-        self._log = WriteLog()
+        self._log: WriteLog | None = None
         self.logged = False
         """The journal holds changes of this file that no hand-over has told."""
         self._solo: OpenPack | None = None
@@ -139,7 +139,7 @@ class FileContent(ReadContent):
             stop = min(end, start + chunk)
             piece = data[at - offset : stop - offset]
             if stop - at == chunk:
-                self._log.abandon()
+                self._changes().abandon()
                 self._seal(index, piece)
                 self.size = max(self.size, stop)
             else:
@@ -149,7 +149,7 @@ class FileContent(ReadContent):
                 if buffer is None:
                     buffer = self._make_dirty(index, None)
                 buffer[at - start : stop - start] = piece
-                self._log.note(at, stop - at)
+                self._changes().note(at, stop - at)
             at = stop
 
     def _make_dirty(self, index: int, plain: bytes | bytearray | None) -> bytearray:
@@ -194,6 +194,10 @@ class FileContent(ReadContent):
             self.changed = True
             self._dirty_since = now_ns
 
+    def unsubmitted_packs(self) -> set[int]:
+        """Numbers of the local packs with records that no operation names yet."""
+        return {ref.container.num for ref in self._unsubmitted.values()}
+
     @property
     def dirty_since(self) -> int:
         """When the oldest change that is not handed over was made, ns."""
@@ -220,7 +224,7 @@ class FileContent(ReadContent):
                 await self._gather(size, size + 1)
             else:
                 await self.load_keys()
-        self._log.abandon()
+        self._changes().abandon()
         if grows:
             self._grow(size)
         elif size < self.size:
@@ -287,7 +291,7 @@ class FileContent(ReadContent):
         self.map.cut(0)
         self.cut_since = 0
         self.chunk_log2 = new_log2
-        self._log.abandon()
+        self._changes().abandon()
         self._dirty = pieces
         self._host.dirty_bytes += sum(map(len, pieces.values()))
         self._writes += 1
@@ -301,14 +305,20 @@ class FileContent(ReadContent):
         """
         if not self.changed or self.detached:
             return
-        if self._log.broken:
+        log = self._log
+        if log is None or log.broken:
             self.hand_over_now()
             return
-        if self._log.pieces:
-            pieces = tuple((offset, self._bytes_at(offset, length)) for offset, length in self._log.pieces.items())
+        if log.pieces:
+            pieces = tuple((offset, self._bytes_at(offset, length)) for offset, length in log.pieces.items())
             self._host.log_write(self, pieces, self.size, self.mtime_ns)
-            self._log.put_down()
+            log.put_down()
             self.logged = True
+
+    def _changes(self) -> WriteLog:
+        if self._log is None:
+            self._log = WriteLog()
+        return self._log
 
     def _bytes_at(self, offset: int, length: int) -> bytes:
         index = offset >> self.chunk_log2
@@ -327,7 +337,8 @@ class FileContent(ReadContent):
         self.digest = self._whole_digest()
         for index in sorted(self._dirty):
             self._seal(index, self._dirty[index])
-        self._log.start_anew()
+        self._dirty = {}  # one that was in use keeps its room
+        self._log = None
         if self.detached:
             self._unsubmitted.clear()
             self.cut_since = -1

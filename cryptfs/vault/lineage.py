@@ -5,7 +5,7 @@ first write to a new content and for the first write after the vault's key set c
 removal cannot be opened with keys from before it (docs/membership.md).
 """
 
-from collections.abc import Callable
+from typing import Final, Protocol
 
 from cryptfs.crypto.keys import FileKey, new_file_key, random_bytes
 from cryptfs.errors import Invalid
@@ -15,18 +15,28 @@ from cryptfs.group.keyring import Keyring
 __all__ = ["Lineage"]
 
 
+_NONE: Final[frozenset[int]] = frozenset()
+
+
+class Keys(Protocol):
+    """Who knows the vault's keys of now."""
+
+    @property
+    def keyring(self) -> Keyring: ...
+
+
 class Lineage:
     """Keys of one file. `fid` 16 bytes, empty before the first write; `newest` version, -1 before it."""
 
-    __slots__ = ("_boxes", "_keyring", "_keys", "_named", "fid", "newest")
+    __slots__ = ("_boxes", "_keys", "_named", "_vault", "fid", "newest")
 
-    def __init__(self, keyring: Callable[[], Keyring]) -> None:
-        self._keyring = keyring
+    def __init__(self, vault: Keys) -> None:
+        self._vault = vault
         self._keys: dict[int, FileKey] = {}
         self._boxes: dict[int, FileKeyBox] = {}
         self.fid = b""
         self.newest = -1
-        self._named: set[int] = set()  # versions whose boxes stand in the operation of the sealed version
+        self._named = _NONE  # versions whose boxes stand in the operation of the sealed version
 
     def write_key(self) -> tuple[int, FileKey]:
         """Version and key that new chunks are sealed under. Raises NotAllowed while nothing may be sealed."""
@@ -41,7 +51,7 @@ class Lineage:
 
     def _current(self) -> bool:
         box = self._boxes.get(self.newest)
-        return box is None or box.ks == self._keyring().write_keyset
+        return box is None or box.ks == self._vault.keyring.write_keyset
 
     def knows(self, fkv: int) -> bool:
         """Whether that version is known; else the root manifest may have it."""
@@ -54,14 +64,14 @@ class Lineage:
             box = self._boxes.get(fkv)
             if box is None:
                 raise Invalid("a chunk names a file key that its file does not have")
-            key = self._keys[fkv] = self._keyring().open_file_key(box, self.fid)
+            key = self._keys[fkv] = self._vault.keyring.open_file_key(box, self.fid)
         return key
 
     def box(self, fkv: int) -> FileKeyBox:
         """The box of a key for the log, made once."""
         box = self._boxes.get(fkv)
         if box is None:
-            keyring = self._keyring()
+            keyring = self._vault.keyring
             box = self._boxes[fkv] = keyring.box_file_key(keyring.write_keyset, self.fid, fkv, self.key(fkv))
         return box
 
@@ -75,7 +85,7 @@ class Lineage:
 
     def sealed_with(self, boxes: tuple[FileKeyBox, ...]) -> None:
         """There is a new sealed version, whose operation has these."""
-        self._named = {box.fkv for box in boxes}
+        self._named = frozenset(box.fkv for box in boxes)
         self.learn_boxes(boxes)
 
     def learn_boxes(self, boxes: tuple[FileKeyBox, ...]) -> None:

@@ -29,6 +29,7 @@ from cryptfs.format.pack import (
     seal_index,
 )
 from cryptfs.group.keyring import Keyring
+from cryptfs.vault.cited import Cited
 from cryptfs.vault.containers import PACK_HEADER_LEN, Container, OpenPack, Written
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.disk import local_disk
@@ -57,7 +58,7 @@ class Packer:
 
     def __init__(
         self, *, vault: bytes, keyring: Callable[[], Keyring], journal: Journal, records: Records, sender: Sender,
-        namer: Namer, adopt: Callable[[Container], None], pinned: set[Path], cache_dir: Path,
+        namer: Namer, adopt: Callable[[Container], None], pinned: set[Path], cited: Cited, cache_dir: Path,
         wall_ms: Callable[[], int], faults: Faults,
     ) -> None:  # fmt: skip
         self._vault = vault
@@ -68,13 +69,12 @@ class Packer:
         self._namer = namer
         self._adopt = adopt
         self._pinned = pinned
+        self._cited = cited
         self._cache_dir = cache_dir
         self._wall_ms = wall_ms
         self._faults = faults
         self._locks: dict[int, trio.Lock] = {}
         self._limiter = trio.CapacityLimiter(2)
-        self.closed: dict[int, PackClosed] = {}
-        """Packs closed while operations that may name their records are pending."""
         self.sent_packs = 0
         self.sent_bytes = 0
 
@@ -171,7 +171,8 @@ class Packer:
                 if new is not None:
                     pack.moved[written.ref.off] = (target, new)
         moves = tuple((pack.num, old, new) for old, new in finished.moves.items())
-        closed = self.closed[target.num] = PackClosed(target.num, finished.id, finished.size, moves)
+        closed = PackClosed(target.num, finished.id, finished.size, moves)
+        self._cited.closed(closed)
         self._journal.append(closed)
         # What was in it is told by the index now; the list would keep every file of the pack in memory.
         pack.records, target.records = [], []

@@ -161,7 +161,7 @@ class Replay:
         vault.recovering = True
         await self._write_again()
         vault.recovering = False
-        vault.restore_names(found.names)
+        vault.cited.sealed(tuple(found.names.items()), vault.next_k)
         self._drop_dead_packs()
 
     def _apply(self, entry: Submitted) -> None:
@@ -220,7 +220,8 @@ class Replay:
                 vault.cache.adopt(pack)
             self._packs[num] = pack
             vault.records.local[num] = pack
-        vault.packer.closed.update(found.closed)
+        for closed in found.closed.values():
+            vault.cited.closed(closed)
 
     async def _look_for_closed(self) -> None:
         """Closed packs whose files are not here any more: most likely the store got them just before the crash."""

@@ -14,7 +14,7 @@ from cryptfs.format.limits import MANIFEST_MAX, U32_MAX
 from cryptfs.format.manifest import open_page, open_root
 from cryptfs.format.operation import Ver
 from cryptfs.group.keyring import Keyring
-from cryptfs.vault.chunkmap import Base, ChunkMap, Delta, Layer, PageMissing
+from cryptfs.vault.chunkmap import NOTHING, Base, ChunkMap, Delta, Layer, PageMissing
 from cryptfs.vault.containers import Container, OpenPack, Ref
 from cryptfs.vault.lineage import Lineage
 from cryptfs.vault.records import Records
@@ -79,8 +79,8 @@ class StoredContent:
         self.st = st
         self.size = size
         self.chunk_log2 = _CHUNK_LOG2
-        self.map = ChunkMap(Base(None, host.container))
-        self.lineage = Lineage(lambda: host.keyring)
+        self.map = ChunkMap(NOTHING)
+        self.lineage = Lineage(host)
         self.base_ver: Ver = ()
         """The version that the next change starts from."""
 
@@ -89,8 +89,8 @@ class StoredContent:
         host = self._host
         self.size = host.present_size(self.st)
         self.chunk_log2 = _CHUNK_LOG2
-        self.map = ChunkMap(Base(None, host.container))
-        self.lineage = Lineage(lambda: host.keyring)
+        self.map = ChunkMap(NOTHING)
+        self.lineage = Lineage(host)
         if self._loaded:
             self._load()  # at once: whoever waits for a chunk looks again when he wakes
 

@@ -25,6 +25,7 @@ from cryptfs.tree.replica import Replica
 from cryptfs.vault.cache import Cache
 from cryptfs.vault.certificates import Certificates
 from cryptfs.vault.chunkmap import Delta, encode_delta
+from cryptfs.vault.cited import Cited
 from cryptfs.vault.containers import Container, OpenPack
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.disk import Space, space_of
@@ -35,8 +36,6 @@ from cryptfs.vault.journal import (
     Base,
     Entry,
     Journal,
-    Names,
-    PackConfirmed,
     PackOpened,
     Record,
     Sealed,
@@ -111,7 +110,7 @@ class Vault:
         self.recovering = False
         """Changes that were accepted before a crash are being made again."""
         self.unconfirmed: Sealed | None = None
-        self._names: dict[int, int] = {}  # k -> n of operations that pending ones may still refer to
+        self.cited = Cited()
         self.upkeep = Upkeep(self)
         self._nursery: trio.Nursery | None = None
         self.records = Records(
@@ -120,7 +119,7 @@ class Vault:
         )  # fmt: skip
         self.packer = Packer(
             vault=self.vault_id, keyring=lambda: self.keyring, journal=self.journal, records=self.records,
-            sender=self.sender, namer=self, adopt=self.cache.adopt, pinned=self.cache.pinned,
+            sender=self.sender, namer=self, adopt=self.cache.adopt, pinned=self.cache.pinned, cited=self.cited,
             cache_dir=parts.home.cached_packs_dir, wall_ms=self.wall_ms, faults=parts.faults,
         )  # fmt: skip
         self.sealer = Sealer(self)
@@ -266,10 +265,6 @@ class Vault:
             content = self.files[st] = FileContent(self, st, size, mtime_ns)
         return content
 
-    def restore_names(self, names: dict[int, int]) -> None:
-        """Numbers that operations sealed before this start got."""
-        self._names.update(names)
-
     def release_file(self, content: FileContent) -> None:
         """Counterpart of `open_file`. Dirty data are handed over; LocalDisk(Full) if that fails: they are kept."""
         content.opens -= 1
@@ -393,11 +388,11 @@ class Vault:
                 self.records.next_pack,
             )
         ]  # fmt: skip
-        if self._names and self.pending:
-            entries.append(Names(tuple(self._names.items())))
+        names = self.cited.names()
+        if names is not None:
+            entries.append(names)
         entries.extend(PackOpened(pack.num, pack.ks) for pack in self.records.local.values())
-        entries.extend(self.packer.closed.values())
-        entries.extend(PackConfirmed(num) for num in self.packer.closed if num not in self.records.local)
+        entries.extend(self.cited.packs(self.records.local))
         entries.extend(self.pending.entries())
         if self.unconfirmed is not None:
             entries.append(self.unconfirmed)
@@ -405,12 +400,10 @@ class Vault:
 
     def confirmed(self, sealed: Sealed) -> None:
         """The store has the segment: what only served to make it can go."""
-        self._names.update(sealed.ids)
+        self.cited.sealed(sealed.ids, self.next_k)
         self.cache.pinned.clear()
-        if not self.pending:
-            self._names.clear()
-            if not any(content.dirty for content in self.files.values()):  # else a put may still name old places
-                self.packer.closed.clear()
+        unsubmitted = {num for content in self.files.values() for num in content.unsubmitted_packs()}
+        self.cited.forget(self.pending.oldest_k, self.next_k, unsubmitted, self.records.local)
 
     async def run(self, nursery: trio.Nursery) -> None:
         """Start the background tasks."""

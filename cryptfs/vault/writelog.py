@@ -15,7 +15,10 @@ _PIECES_MAX: Final = 2048
 
 
 class WriteLog:
-    """Changed pieces, none across a chunk border: offset to length in bytes. `broken`: something else changed, too."""
+    """Changed pieces, none across a chunk border: offset to length in bytes. `broken`: something else changed, too.
+
+    One lasts from a change to the hand-over that takes it in.
+    """
 
     __slots__ = ("_bytes", "broken", "pieces")
 
@@ -43,8 +46,3 @@ class WriteLog:
         """The pieces are in the journal."""
         self.pieces.clear()
         self._bytes = 0
-
-    def start_anew(self) -> None:
-        """The file was handed over."""
-        self.put_down()
-        self.broken = False
