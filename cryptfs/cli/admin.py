@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "verify": ("verifying", "Check every statement and signature, and show the words to compare."),
     "audit": ("auditing", "List who did what, in order, and what is odd about it."),
     "policy": ("policy", "Show or change the settings of a vault."),
+    "renew": ("renewing", "Replace the certificate of this device."),
     "crl": ("policy", "Publish a certificate revocation list."),
     "recover": ("recovering", "Become an owner, with the recovery words."),
     "recovery": ("recovering", "Split or check the recovery words."),

@@ -13,15 +13,16 @@ import msgspec
 
 from cryptfs.cli.arguments import passphrase_option
 from cryptfs.cli.output import line, note
+from cryptfs.cli.ownpair import pair_options, read_pair
 from cryptfs.cli.unlocking import ask_new_passphrase
 from cryptfs.crypto import keyfile
-from cryptfs.crypto.importing import import_certificate, import_pair
-from cryptfs.crypto.keyfile import DeviceKeys
+from cryptfs.crypto.importing import import_certificate
+from cryptfs.crypto.keyfile import DeviceKeys, KeyPair
 from cryptfs.crypto.keys import LocalSecret, chance, random_bytes
 from cryptfs.crypto.recovery import RecoverySecret, new_recovery_seed
 from cryptfs.crypto.selfsigned import make_certificate
 from cryptfs.crypto.words import recovery_shares
-from cryptfs.errors import CryptfsError, Invalid, UsageError, WrongPassphrase
+from cryptfs.errors import CryptfsError, Invalid, UsageError
 from cryptfs.format.statement import Policy
 from cryptfs.group.founding import DEFAULT_POLICY, found
 from cryptfs.group.handing import examine_under
@@ -54,8 +55,7 @@ keys are lost: see the chapter on recovery in the documentation of cryptfs.
 @click.option("--no-passphrase", is_flag=True, help="Protect the keys of this device by file permissions alone.")
 @click.option("--recovery-file", type=click.Path(path_type=Path), help="Write the recovery words to this new file.")
 @click.option("--no-recovery", is_flag=True, help="Make no recovery key. It cannot be added later.")
-@click.option("--cert", type=click.Path(path_type=Path), help="Use this certificate instead of a new one.")
-@click.option("--key", type=click.Path(path_type=Path), help="Its private key (PEM or DER).")
+@pair_options()
 @click.option(
     "--ca",
     "authorities",
@@ -74,7 +74,7 @@ def init(
     recovery_file: Path | None,
     no_recovery: bool,
     cert: Path | None,
-    key: Path | None,
+    key: str | None,
     authorities: tuple[Path, ...],
     passphrase_file: Path | None,
 ) -> None:
@@ -86,15 +86,14 @@ def init(
     home = VaultHome.of(name)
     if home.exists():
         raise UsageError(f"There is a vault called '{name}' on this device already.", "Choose another name.")
-    if (cert is None) != (key is None):
-        raise UsageError("--cert and --key go together.", "Give both, or neither for a new certificate.")
+    brought = read_pair(cert, key)
     if not 1 <= len(display_name) <= _DISPLAY_MAX:
         raise UsageError(f"A display name has 1 to {_DISPLAY_MAX} characters.", "Choose another one.")
     policy = _policy(authorities)
     url = str(parse_store_url(store))
     shelf = _empty_store(url)
     passphrase = None if no_passphrase else ask_new_passphrase(passphrase_file)
-    pair = _certificate(display_name, cert, key, policy)
+    pair = _certificate(display_name, brought, policy)
     recovery = _recovery(recovery_file, no_recovery)
 
     keys, objects = _found((name, display_name, device_label), pair, recovery, policy)
@@ -183,22 +182,13 @@ def _policy(authorities: Sequence[Path]) -> Policy:
     return msgspec.structs.replace(DEFAULT_POLICY, trust=1, cas=cas)
 
 
-def _certificate(display_name: str, cert: Path | None, key: Path | None, policy: Policy) -> tuple[bytes, bytes]:
-    """(private key PKCS#8 DER, certificate DER): the person's own, or new ones."""
+def _certificate(display_name: str, brought: KeyPair | None, policy: Policy) -> KeyPair:
+    """The person's own certificate, or a new one. Raises Refused for one that may receive no keys."""
     now = dt.datetime.now(dt.UTC)
-    if policy.trust and cert is None:
+    if policy.trust and brought is None:
         raise UsageError("With --ca a certificate of that authority is needed.", "Give --cert and --key.")
-    if cert is None or key is None:
-        return make_certificate(display_name, now)
-    cert_data, key_data = cert.read_bytes(), key.read_bytes()
-    try:
-        pair = import_pair(cert_data, key_data, None)
-    except WrongPassphrase:
-        if not sys.stdin.isatty():
-            raise
-        secret = click.prompt(f"Passphrase of {key}", hide_input=True, err=True)
-        pair = import_pair(cert_data, key_data, os.fsencode(secret))
-    examine_under(policy, now)(pair[1])
+    pair = brought or KeyPair(*make_certificate(display_name, now))
+    examine_under(policy, now)(pair.cert_der)
     return pair
 
 
@@ -207,18 +197,17 @@ Objects = Sequence[tuple[str, bytes]]
 
 
 def _found(
-    names: tuple[str, str, str], pair: tuple[bytes, bytes], recovery: RecoverySecret | None, policy: Policy
+    names: tuple[str, str, str], pair: KeyPair, recovery: RecoverySecret | None, policy: Policy
 ) -> tuple[DeviceKeys, Objects]:
     """The keys of this device, and the objects of the new vault. `names`: of the vault, the person, the device."""
     name, display_name, device_label = names
-    pkcs8, cert_der = pair
     seed = random_bytes(32)
     try:
         made = found(
             name=name,
             display=display_name,
             label=device_label,
-            cert_der=cert_der,
+            cert_der=pair.cert_der,
             sign_seed=seed,
             recovery=recovery,
             now_ms=time.time_ns() // 1_000_000,
@@ -226,7 +215,9 @@ def _found(
         )
     except Invalid as err:  # the only texts in there are the person's own
         raise UsageError(str(err), "Choose a shorter or simpler name.") from err
-    return DeviceKeys(made.vault, made.entry, pkcs8, cert_der, seed, LocalSecret(random_bytes(32))), made.objects
+    local = LocalSecret(random_bytes(32))
+    keys = DeviceKeys(made.vault, made.entry, pair.pkcs8, pair.cert_der, seed, local, token=pair.token)
+    return keys, made.objects
 
 
 def _write_durably(file: Path, data: bytes) -> None:

@@ -1,6 +1,5 @@
 """`cryptfs join` and `leave`: a device comes in, or goes for good."""
 
-import os
 import re
 import shutil
 import sys
@@ -20,15 +19,15 @@ from cryptfs.cli.control import Daemon
 from cryptfs.cli.inviting import NAMELESS
 from cryptfs.cli.opening import open_here
 from cryptfs.cli.output import document, line, note, safe
+from cryptfs.cli.ownpair import pair_options, read_pair
 from cryptfs.cli.paperwords import read_phrases
 from cryptfs.cli.unlocking import ask_new_passphrase, unlock
 from cryptfs.crypto import keyfile
 from cryptfs.crypto.certificate import judge_pinned
-from cryptfs.crypto.importing import import_pair
-from cryptfs.crypto.keyfile import DeviceKeys
+from cryptfs.crypto.keyfile import DeviceKeys, KeyPair
 from cryptfs.crypto.keys import LocalSecret, new_sign_seed, random_bytes
 from cryptfs.crypto.selfsigned import make_certificate
-from cryptfs.errors import ConfigError, InUse, NotAllowed, NotFound, StoreError, UsageError, WrongPassphrase
+from cryptfs.errors import ConfigError, InUse, NotAllowed, NotFound, StoreError, UsageError
 from cryptfs.faults import Faults
 from cryptfs.format.join import Token, decode_token
 from cryptfs.group.membership import Membership
@@ -56,8 +55,7 @@ _LOOK_SECONDS: Final = (1.0, 15.0)
 @click.option("--store", "address", help="Where the folder is on this machine, if not where the inviter has it.")
 @click.option("--wait/--no-wait", default=None, help="Wait until somebody approves. Default: on a terminal.")
 @click.option("--no-passphrase", is_flag=True, help="Protect the keys of this device by file permissions alone.")
-@click.option("--cert", type=click.Path(path_type=Path), help="Use this certificate instead of a new one.")
-@click.option("--key", type=click.Path(path_type=Path), help="Its private key (PEM or DER).")
+@pair_options()
 @json_option()
 @passphrase_option()
 def join(
@@ -70,7 +68,7 @@ def join(
     wait: bool | None,
     no_passphrase: bool,
     cert: Path | None,
-    key: Path | None,
+    key: str | None,
     as_json: bool,
     passphrase_file: Path | None,
 ) -> None:
@@ -80,8 +78,7 @@ def join(
     device of a member joins in the same way. Run it again to go on waiting.
     """
     ticket = decode_token(token)
-    if (cert is None) != (key is None):
-        raise UsageError("--cert and --key go together.", "Give both, or neither for a new certificate.")
+    brought = read_pair(cert, key)
     url = str(parse_store_url(address or ticket.locator))
     name = name or trio.run(_name_in, ticket, url)
     home = VaultHome.of(name)
@@ -89,7 +86,7 @@ def join(
         keys = _known_keys(home, ticket, passphrase_file)
     else:
         display = display_name or _ask_display(cert)
-        keys = make_keys(ticket.vault, display, _pair(cert, key), by_certificate=cert is not None and not ticket.secret)
+        keys = make_keys(ticket.vault, display, brought, by_certificate=brought is not None and not ticket.secret)
         trio.run(_look_first, url, keys)
         passphrase = None if no_passphrase else ask_new_passphrase(passphrase_file)
         settle(home, url, keys, passphrase)
@@ -122,35 +119,22 @@ def _ask_display(cert: Path | None) -> str:
     return typed
 
 
-def _pair(cert: Path | None, key: Path | None) -> tuple[bytes, bytes] | None:
-    """The person's own private key (PKCS#8 DER) and certificate."""
-    if cert is None or key is None:
-        return None
-    cert_data, key_data = cert.read_bytes(), key.read_bytes()
-    try:
-        pair = import_pair(cert_data, key_data, None)
-    except WrongPassphrase:
-        if not sys.stdin.isatty():
-            raise
-        secret = click.prompt(f"Passphrase of {key}", hide_input=True, err=True)
-        pair = import_pair(cert_data, key_data, os.fsencode(secret))
-    judge_pinned(pair[1], datetime.now(UTC))
-    return pair
-
-
 def make_keys(
-    vault: bytes, display: str, pair: tuple[bytes, bytes] | None = None, *, by_certificate: bool = False
+    vault: bytes, display: str, brought: KeyPair | None = None, *, by_certificate: bool = False
 ) -> DeviceKeys:
     """Keys for a device that is not in yet.
 
-    `pair`: its private key and certificate, by default new ones; `by_certificate`: its signing key comes with its
+    `brought`: its certificate, by default a new one; `by_certificate`: its signing key comes with its
     admission. Raises UsageError for a name that no certificate takes.
     """
     if not 1 <= len(display) <= _DISPLAY_MAX or not display.isprintable():
         raise UsageError(f"A display name has 1 to {_DISPLAY_MAX} characters.", "Choose another one.")
-    pkcs8, certificate = pair or make_certificate(display, datetime.now(UTC))
+    now = datetime.now(UTC)
+    pair = brought or KeyPair(*make_certificate(display, now))
+    judge_pinned(pair.cert_der, now)
     seed = b"" if by_certificate else new_sign_seed()
-    return DeviceKeys(vault, bytes(32), pkcs8, certificate, seed, LocalSecret(random_bytes(32)))
+    local = LocalSecret(random_bytes(32))
+    return DeviceKeys(vault, bytes(32), pair.pkcs8, pair.cert_der, seed, local, token=pair.token)
 
 
 def settle(home: VaultHome, url: str, keys: DeviceKeys, passphrase: bytes | None) -> None:

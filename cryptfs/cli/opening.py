@@ -11,6 +11,7 @@ from cryptfs.cli.options import gather_options
 from cryptfs.cli.output import note
 from cryptfs.cli.trees import DirectTree, MountedTree, Tree
 from cryptfs.cli.unlocking import unlock
+from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.errors import InUse
 from cryptfs.mount.filesystem import FileSystem, Rules
 from cryptfs.store import open_store
@@ -18,7 +19,7 @@ from cryptfs.vault.home import VaultHome
 from cryptfs.vault.opening import open_vault
 from cryptfs.vault.vault import Vault, VaultOptions
 
-__all__ = ["mount_point_of", "open_here", "open_tree", "vault_options"]
+__all__ = ["mount_point_of", "open_here", "open_tree", "open_with", "vault_options"]
 
 
 def vault_options(options: Mapping[str, str]) -> VaultOptions:
@@ -30,9 +31,15 @@ def vault_options(options: Mapping[str, str]) -> VaultOptions:
 @contextlib.asynccontextmanager
 async def open_here(home: VaultHome, passphrase_file: Path | None, *, read_only: bool = False) -> AsyncIterator[Vault]:
     """The vault, open in this process. Raises InUse while it is mounted."""
+    async with open_with(home, unlock(home, passphrase_file), read_only=read_only) as vault:
+        yield vault
+
+
+@contextlib.asynccontextmanager
+async def open_with(home: VaultHome, keys: DeviceKeys, *, read_only: bool = False) -> AsyncIterator[Vault]:
+    """As `open_here`, with keys that are unlocked already."""
     # What the vault only warns of is for the log of a mount; an error is for the person even here.
     logging.basicConfig(level=logging.ERROR, format="cryptfs: %(message)s")
-    keys = unlock(home, passphrase_file)
     settings = home.read_settings()
     options = vault_options(gather_options([], settings=settings.options))
     if read_only:

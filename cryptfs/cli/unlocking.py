@@ -15,7 +15,7 @@ from cryptfs.mount.process import harden
 from cryptfs.vault.disk import local_disk
 from cryptfs.vault.home import VaultHome
 
-__all__ = ["ask_new_passphrase", "find_passphrase", "unlock"]
+__all__ = ["ask_new_passphrase", "find_passphrase", "unlock", "unlock_to_change"]
 
 _MAX: Final = 4096
 """Bytes. Nobody types more, and a wrong file (a disk image) must not be read to its end."""
@@ -26,12 +26,17 @@ _CREDENTIAL: Final = "cryptfs.passphrase"
 
 def unlock(home: VaultHome, passphrase_file: Path | None) -> DeviceKeys:
     """The keys of this device, asking for a passphrase if they need one. Raises NoSuchVault, WrongPassphrase."""
+    return unlock_to_change(home, passphrase_file)[0]
+
+
+def unlock_to_change(home: VaultHome, passphrase_file: Path | None) -> tuple[DeviceKeys, bytes | None]:
+    """As `unlock`, with the passphrase under which they are to be written again; None if there is none."""
     home.require()
     harden()  # before there is anything to see
     with local_disk("reading the keys"):
         data = home.keys_file.read_bytes()
     passphrase = find_passphrase(passphrase_file, home.name) if keyfile.is_protected(data) else None
-    return keyfile.decode(data, passphrase)
+    return keyfile.decode(data, passphrase), passphrase
 
 
 def find_passphrase(file: Path | None, vault: str) -> bytes:

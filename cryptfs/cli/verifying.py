@@ -82,7 +82,8 @@ def _membership_problems(membership: Membership, keys: DeviceKeys) -> list[str]:
         problems.append("this device is not in the group")
         return problems
     try:
-        keys.check_entry(membership.entry.certs[0], membership.entry.device.sign_pub)
+        certs = membership.entry.certs  # several, if it was renewed twice at the same time
+        keys.check_entry(keys.cert_der if keys.cert_der in certs else certs[0], membership.entry.device.sign_pub)
     except NotAllowed as err:
         problems.append(f"the keys of this device do not match its place in the group: {err}")
     return problems

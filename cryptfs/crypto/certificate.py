@@ -45,6 +45,7 @@ __all__ = [
     "parse_certificate",
     "public_key_of",
     "reading",
+    "same_key",
 ]
 
 WrapPublicKey: TypeAlias = x25519.X25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey
@@ -89,6 +90,7 @@ class Refusal(Enum):
     REVOKED = "the certificate authority has revoked the certificate"
     CRL_MISSING = "there is no current revocation list of the certificate's authority"
     MISMATCH = "the private key does not belong to the certificate"
+    NO_TOKEN = "the token that holds the private key is not there"  # noqa: S105  # words, not a secret
 
 
 class Refused(NotAllowed):
@@ -179,6 +181,14 @@ def public_key_of(cert_der: bytes) -> WrapPublicKey:
     with reading():
         public_key = cert.public_key()
     return check_key(public_key)
+
+
+def same_key(one_der: bytes, other_der: bytes) -> bool:
+    """Whether two certificates are for one key; those that cannot be read are for none."""
+    try:
+        return one_der == other_der or public_key_of(one_der) == public_key_of(other_der)
+    except Refused:
+        return False
 
 
 def check_form(cert: x509.Certificate) -> WrapPublicKey:

@@ -9,14 +9,18 @@ the one AuthError, so that a client cannot be asked which of its checks failed.
 """
 
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cryptfs.crypto.certificate import WrapPrivateKey, WrapPublicKey, check_key
+from cryptfs.crypto.held import HeldKey
+from cryptfs.crypto.hpke import SUITES, open_single
 from cryptfs.crypto.keys import enrol_info, wrap_info
 from cryptfs.errors import AuthError
 
@@ -26,6 +30,7 @@ __all__ = [
     "SECRET_LEN",
     "enrol_info",
     "unwrap",
+    "unwrap_held",
     "unwrap_x25519",
     "wrap",
     "wrap_info",
@@ -69,8 +74,20 @@ def wrap(public_key: WrapPublicKey, secret: bytes, info: bytes) -> tuple[int, by
 
 def unwrap(private_key: WrapPrivateKey, alg: int, blob: bytes, info: bytes) -> bytes:
     """The 32 bytes in a wrap made for the public half of `private_key`. Raises AuthError, one for every cause."""
+    return _checked(lambda: _unwrap(private_key, alg, blob, info))
+
+
+def unwrap_held(held: HeldKey, public_key: WrapPublicKey, alg: int, blob: bytes, info: bytes) -> bytes:
+    """As `unwrap`, with a key on a token whose public half is `public_key`.
+
+    Raises what the token raises when it is gone; that says nothing about the wrap.
+    """
+    return _checked(lambda: _unwrap_held(held, public_key, alg, blob, info))
+
+
+def _checked(opening: Callable[[], bytes]) -> bytes:
     try:
-        secret = _unwrap(private_key, alg, blob, info)
+        secret = opening()
     except (InvalidTag, ValueError):
         # ValueError: OAEP, a point that is not on the curve, an X25519 point of low order.
         secret = b""
@@ -86,6 +103,22 @@ def _unwrap(private_key: WrapPrivateKey, alg: int, blob: bytes, info: bytes) -> 
         return b""
     suite, length = _hpke(private_key.public_key())
     return suite.decrypt(blob, private_key, info) if alg == ALG_HPKE and len(blob) == length else b""
+
+
+def _unwrap_held(held: HeldKey, public_key: WrapPublicKey, alg: int, blob: bytes, info: bytes) -> bytes:
+    if isinstance(public_key, rsa.RSAPublicKey):
+        fits = alg == ALG_RSA_OAEP and len(blob) == (public_key.key_size + 7) // 8
+        return held.decrypt_oaep(blob, hashlib.sha256(info).digest()) if fits else b""
+    if isinstance(public_key, x25519.X25519PublicKey) or alg != ALG_HPKE:
+        return b""
+    suite, (_, length) = SUITES[public_key.curve.name], _hpke(public_key)
+    if len(blob) != length:
+        return b""
+    enc = blob[: suite.point_len]
+    # A token may not look whether the point lies on its curve, and one off it would tell bits of the key.
+    ec.EllipticCurvePublicKey.from_encoded_point(public_key.curve, enc)
+    own = public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return open_single(suite, held.exchange(enc), blob, own, info)
 
 
 def wrap_to_x25519(public: bytes, secret: bytes, info: bytes) -> tuple[int, bytes]:

@@ -8,7 +8,7 @@ owner, is refused here, since what is published cannot be taken back.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from cryptfs.crypto.certificate import fingerprint
+from cryptfs.crypto.certificate import fingerprint, same_key
 from cryptfs.crypto.keys import epoch_commit, new_epoch_secret, new_sign_seed, random_bytes, sign_public
 from cryptfs.crypto.recovery import RecoveryPublic
 from cryptfs.errors import NotAllowed
@@ -289,6 +289,8 @@ class Desk:
     def _check_keys_are_new(self, newcomer: Newcomer) -> None:
         """A certificate or signing key of another member would make one person look like two."""
         for one in self.membership.resolved.roster.values():
-            same = newcomer.device.cert in one.certs or newcomer.device.sign_pub == one.device.sign_pub
-            if same and one.member != newcomer.member:
+            if one.member == newcomer.member:
+                continue
+            certs = any(same_key(cert, newcomer.device.cert) for cert in one.certs)
+            if certs or newcomer.device.sign_pub == one.device.sign_pub:
                 raise NotAllowed(f"these keys belong to {one.display} already", "Each device makes keys of its own.")

@@ -4,15 +4,14 @@ Everything that was uploaded is evidence at best: objects are cut off, replayed,
 waste our time. What verifies is resolved; the rest is counted and named, and changes nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptfs.crypto.certificate import fingerprint
-from cryptfs.crypto.keyfile import DeviceKeys
+from cryptfs.crypto.keyfile import DeviceKeys, Unwrap
 from cryptfs.crypto.keys import PurposeKey, eid, enrol_info, local_key, sign_public, wrap_info
 from cryptfs.crypto.recovery import RecoverySecret
-from cryptfs.crypto.wrap import unwrap, unwrap_x25519
+from cryptfs.crypto.wrap import unwrap_x25519
 from cryptfs.errors import AuthError, HostileStore, NeedsUpdate, NotAllowed
 from cryptfs.format.header import ObjectClass, object_class
 from cryptfs.format.statement import RECOVERY_AUTHOR, Add, Genesis, RawStatement, split_statement
@@ -323,17 +322,19 @@ class _Identity:
     ) -> None:
         self.preferred: tuple[bytes, ...] = ()
         """Ids of the entries with these keys, the one in the key file first."""
-        self.open: Callable[[int, bytes, bytes], bytes]
+        self.openers: Mapping[bytes, Unwrap]
+        """What opens wraps to this device, by the fingerprint of the certificate they were made for."""
         if isinstance(keys, RecoverySecret):
             recovery = keys
             self.sign_seed = recovery.sign_seed
             self.recipients = {RECOVERY_AUTHOR}
-            self.cert_fp = recovery.public.fingerprint
-            self.open = lambda alg, blob, info: unwrap_x25519(recovery.kem_private, alg, blob, info)
+            self.openers = {
+                recovery.public.fingerprint: lambda alg, blob, info: unwrap_x25519(
+                    recovery.kem_private, alg, blob, info
+                )
+            }
             return
-        private_key = keys.cert_private_key()
-        self.cert_fp = fingerprint(keys.cert_der)
-        self.open = lambda alg, blob, info: unwrap(private_key, alg, blob, info)
+        self.openers = keys.openers()
         self.sign_seed = keys.sign_seed or self._enrolled(vault, graph, wraps)
         sign_pub = sign_public(self.sign_seed) if self.sign_seed else b""
         mine = sorted(one.entry for one in graph.entries() if one.sign_pub == sign_pub)
@@ -345,10 +346,11 @@ class _Identity:
         for one in wraps:
             for rec in one.payload.enrol:
                 admission = graph.admission(rec.entry)
-                if admission is None or rec.cert_fp != self.cert_fp:
+                opener = self.openers.get(rec.cert_fp)
+                if admission is None or opener is None:
                     continue
                 try:
-                    seed = self.open(rec.alg, rec.blob, enrol_info(vault, rec.entry, rec.cert_fp))
+                    seed = opener(rec.alg, rec.blob, enrol_info(vault, rec.entry, rec.cert_fp))
                 except AuthError:
                     continue
                 if sign_public(seed) == admission.sign_pub:
@@ -362,10 +364,11 @@ def _secrets(graph: StatementGraph, wraps: Iterable[_OpenedWraps], me: _Identity
     for one in wraps:
         epoch = one.payload.eid
         for rec in one.payload.recs:
-            if rec.entry not in me.recipients or rec.cert_fp != me.cert_fp or epoch in known.secrets:
+            opener = me.openers.get(rec.cert_fp)
+            if rec.entry not in me.recipients or opener is None or epoch in known.secrets:
                 continue
             try:
-                secret = me.open(rec.alg, rec.blob, wrap_info(graph.vault, epoch, rec.cert_fp))
+                secret = opener(rec.alg, rec.blob, wrap_info(graph.vault, epoch, rec.cert_fp))
             except AuthError:
                 known.refused.append((one.author, "a wrapped key does not open"))
                 continue

@@ -33,14 +33,17 @@ def pkcs8(key: object) -> bytes:
 
 
 class Authority:
-    """A certificate authority with a P-256 key."""
+    """A certificate authority with a P-256 key; `now` lies amid the life of all it issues."""
 
-    def __init__(self, name: str = "Test authority", *, crl_sign: bool = True, key: object = None) -> None:
+    def __init__(
+        self, name: str = "Test authority", *, crl_sign: bool = True, key: object = None, now: datetime = NOW
+    ) -> None:
+        self.now = now
         self.key = key or ec.generate_private_key(ec.SECP256R1())
         self.name = name_of(name)
         own = x509.SubjectKeyIdentifier.from_public_key(self.key.public_key())
         builder = (
-            x509.CertificateBuilder(self.name, self.name, self.key.public_key(), 1, NOW - 400 * DAY, NOW + 400 * DAY)
+            x509.CertificateBuilder(self.name, self.name, self.key.public_key(), 1, now - 400 * DAY, now + 400 * DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage("key_cert_sign", *(["crl_sign"] if crl_sign else [])), critical=True)
             .add_extension(own, critical=False)
@@ -55,11 +58,12 @@ class Authority:
         self,
         public_key: object,
         *extensions: tuple[x509.ExtensionType, bool],
-        begins: datetime = NOW - DAY,
-        expires: datetime = NOW + 365 * DAY,
+        begins: datetime | None = None,
+        expires: datetime | None = None,
         serial: int = 1000,
         subject: str = "Anna",
     ) -> bytes:
+        begins, expires = begins or self.now - DAY, expires or self.now + 365 * DAY
         builder = x509.CertificateBuilder(self.name, name_of(subject), public_key, serial, begins, expires)
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)

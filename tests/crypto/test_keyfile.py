@@ -14,20 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryptfs.crypto import keyfile
-from cryptfs.crypto.certificate import Refusal, Refused
+from cryptfs.crypto.certificate import Refusal, Refused, fingerprint, public_key_of
+from cryptfs.crypto.held import HeldKey
 from cryptfs.crypto.keyfile import (
+    FORMER_MAX,
     KDF_DEFAULT,
     KDF_FLOOR,
     DeviceKeys,
     Invitation,
     KdfParams,
+    KeyPair,
     decode,
     encode,
+    is_on_token,
     is_protected,
 )
 from cryptfs.crypto.keys import LocalSecret, keystore_ctx, sign_public
 from cryptfs.crypto.seal import open_sealed
 from cryptfs.crypto.selfsigned import make_certificate
+from cryptfs.crypto.wrap import wrap
 from cryptfs.errors import AuthError, Damaged, UsageError, WrongPassphrase
 
 VECTORS = load("crypto_keyfile")
@@ -111,7 +116,7 @@ def test_empty_passphrase_is_refused_and_none_does_not_open(cheap_kdf: list[KdfP
 
 def test_file_of_another_version_is_damaged_and_not_a_wrong_passphrase(cheap_kdf: list[KdfParams]) -> None:
     data = encode(KEYS, PASSPHRASE)
-    for changed in (b"CFSKEYS2" + data[8:], data[:20] + b"\0\0\0\2" + data[24:]):
+    for changed in (b"CFSKEYS2" + data[8:], data[:20] + b"\0\0\0\4" + data[24:]):
         for read in (is_protected, lambda data: decode(data, PASSPHRASE)):
             with pytest.raises(Damaged):
                 read(changed)
@@ -298,3 +303,66 @@ def test_invitation_out_of_range_cannot_exist() -> None:
     for wrong in ((bytes(15), bytes(16), 1), (bytes(16), bytes(17), 1), (bytes(16), bytes(16), 4)):
         with pytest.raises(Damaged):
             Invitation(*wrong, 0)
+
+
+# ---- renewed certificates, keys on tokens ----------------------------------------------------------------------------
+
+
+def test_renewed_keys_come_back_with_the_certificates_before_them(cheap_kdf: list[KdfParams]) -> None:
+    assert not is_on_token(encode(KEYS, None))
+    later = KEYS.renewed(KeyPair(*make_certificate("Anna", NOW)))
+    assert decode(encode(later, PASSPHRASE), PASSPHRASE) == later
+    assert later.former == (KEYS.pair,)
+    assert later.pair.cert_der != KEYS.cert_der
+
+
+def test_renewed_keys_open_what_was_wrapped_to_any_of_their_certificates() -> None:
+    """T-renew."""
+    later = KEYS
+    for _ in range(3):
+        later = later.renewed(KeyPair(*make_certificate("Anna", NOW)))
+    openers = later.openers()
+    for pair in (*later.former, later.pair):
+        alg, blob = wrap(public_key_of(pair.cert_der), bytes(32), b"info")
+        assert openers[fingerprint(pair.cert_der)](alg, blob, b"info") == bytes(32)
+    assert len(openers) == 4
+
+
+def test_former_certificates_are_kept_up_to_a_bound() -> None:
+    later = KEYS
+    for number in range(FORMER_MAX + 5):
+        later = later.renewed(KeyPair(KEYS.cert_key_pkcs8, b"%d" % number))
+    assert [one.cert_der for one in later.former] == [b"%d" % number for number in range(4, FORMER_MAX + 4)]
+    with pytest.raises(Damaged):
+        dataclasses.replace(later, former=(*later.former, KEYS.pair))
+
+
+class Absent(HeldKey):
+    def exchange(self, point: bytes) -> bytes:
+        raise ValueError
+
+    def decrypt_oaep(self, blob: bytes, label: bytes) -> bytes:
+        raise ValueError
+
+
+def test_keys_on_a_token_open_nothing_without_it(cheap_kdf: list[KdfParams]) -> None:
+    keys = dataclasses.replace(KEYS, cert_key_pkcs8=b"", token="pkcs11:object=mine")
+    data = encode(keys, PASSPHRASE)
+    assert is_on_token(data)
+    assert is_protected(data)
+    assert not is_protected(encode(keys, None))
+    assert decode(data, PASSPHRASE) == keys
+    with pytest.raises(Refused, match="the token that holds the private key is not there"):
+        keys.openers()
+    here = dataclasses.replace(keys, held=((fingerprint(keys.cert_der), Absent()),))
+    assert set(here.openers()) == {fingerprint(keys.cert_der)}
+    # One that was left behind with a former certificate is not waited for.
+    pair = KeyPair(*make_certificate("Anna", NOW))
+    assert set(keys.renewed(pair).openers()) == {fingerprint(pair.cert_der)}
+
+
+def test_downgrade_a_flag_in_the_header_cannot_be_changed(cheap_kdf: list[KdfParams]) -> None:
+    """T-downgrade: else a token could be made to look unneeded."""
+    data = encode(KEYS, PASSPHRASE)
+    with pytest.raises(WrongPassphrase):
+        decode(data[:23] + bytes([data[23] ^ 2]) + data[24:], PASSPHRASE)
