@@ -259,11 +259,13 @@ def check_op(op: Op, body2: int) -> None:
 
 
 def required_role(op: Op) -> int:
-    """The least role whose segments may carry `op`: ROLE_OWNER for rules, ROLE_ADMIN for expire, else ROLE_WRITER."""
+    """The least role whose segments may carry `op`: ROLE_OWNER for rules, ROLE_ADMIN for expire and rekey, else
+    ROLE_WRITER.
+    """
     match op:
         case Rules():
             return ROLE_OWNER
-        case Expire():
+        case Expire() | Rekey():
             return ROLE_ADMIN
         case _:
             return ROLE_WRITER

@@ -37,11 +37,15 @@ class NeedsRebuild(ReplicaDamaged):
 
 
 class Diff(NamedTuple):
-    """What the kernel must hear: entries (directory, name) that changed, then nodes by what changed."""
+    """What the kernel must hear: entries (directory, name) that changed, then nodes by what changed.
+
+    `records`: files of the same version and bytes whose records lie elsewhere; nothing for the kernel.
+    """
 
     entries: list[tuple[int, bytes]]
     attributes: set[int]
     contents: set[int]
+    records: set[int]
 
 
 def integrate(
@@ -186,6 +190,7 @@ def _diff(core: Core, recorder: Recorder) -> Diff:
     entries: list[tuple[int, bytes]] = []
     attributes: set[int] = set()
     contents: set[int] = set()
+    records: set[int] = set()
     for (table, key), before in recorder.items():
         if table == Table.DIRENT:
             entry = core.rows.entry(*key)
@@ -202,10 +207,11 @@ def _diff(core: Core, recorder: Recorder) -> Diff:
                 if _shown(was) != _shown(node):
                     attributes.add(node.st)
                 if _content(core, was) != _content(core, node):
-                    contents.add(node.st)
+                    same = core.ids.external(was.cver) == core.ids.external(node.cver)
+                    (records if same else contents).add(node.st)
         elif table == Table.XATTR:
             attributes.add(key[0])
-    return Diff(entries, attributes, contents)
+    return Diff(entries, attributes, contents, records)
 
 
 def _shown(node: NodeRow) -> tuple[int, ...]:

@@ -1,9 +1,11 @@
 """The merge rules for contents: put, restore, rekey (docs/replication.md, rows 7 to 12, 30, 31)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptfs.format.content import Content
 from cryptfs.format.operation import KIND_FILE, Put, Rekey, Restore, Ver
+from cryptfs.format.operation_rules import ROLE_ADMIN
 from cryptfs.tree.ids import OP_ID_LEN, split, st_of_k
 from cryptfs.tree.rows import History, NodeRow
 from cryptfs.tree.state import State, Step
@@ -54,15 +56,35 @@ def restore(state: State, step: Step, op: Restore) -> None:
 
 
 def rekey(state: State, step: Step, op: Rekey) -> None:
-    """Row 31: the same plaintext under other keys takes the place of the present content; no new version."""
+    """Row 31: the same plaintext under other keys takes the place of a content, present or old; no new version.
+
+    Nothing goes to the history, so whoever may do this can make a version unreadable for ever: like `expire` it is for
+    administrators. Equal digests are no proof, only a guard against mistakes; most contents have none.
+    """
     step.clean = False
-    node, base = _target(state, step, op.i, op.base)
-    if node is None or node.kind != KIND_FILE or node.content is None or not _shares(state, node, base):
+    if step.k is None and step.role < ROLE_ADMIN:
+        step.invalid += 1
         return
-    if op.content.size == 0 or not state.same(node, op.content.size, op.content):
+    base = state.ids.external_of(op.base)
+    nodes = [node for node in _candidates(state, op.i, split(base)) if node.kind == KIND_FILE]
+    # An id of an old version may be one of several in the present version's: what is named exactly is meant.
+    for node in nodes:
+        old = state.rows.history_of(node.st, base)
+        if old is not None:
+            if old.content is not None and _same_shape(state, old.content, op.content):
+                state.rows.put_history(old._replace(content=step.op))
+            return
+    node = next((one for one in nodes if _shares(state, one, set(split(base)))), None)
+    if node is None or node.content is None:
         return
-    state.rows.put_node(node._replace(content=step.op), node)
-    step.nodes.add(node.st)
+    if _same_shape(state, state.ids.external(node.content), op.content):
+        state.rows.put_node(node._replace(content=step.op), node)
+
+
+def _same_shape(state: State, carrier: bytes, new: Content) -> bool:
+    """Whether size and digest of the new content are those of the content that `carrier` brought."""
+    old = state.facts.content(carrier)
+    return old is not None and new.size > 0 and (old.size, old.digest) == (new.size, new.digest)
 
 
 def _target(state: State, step: Step, ino: bytes, base_ver: Ver) -> tuple[NodeRow | None, set[bytes]]:
@@ -76,16 +98,17 @@ def _target(state: State, step: Step, ino: bytes, base_ver: Ver) -> tuple[NodeRo
     named = state.find(ino)
     if named is not None and len(base) == 1 and _shares(state, named, ids):
         return named, ids  # one id is in the version of one node only, so no landing can be a better answer
-    found = []
-    for op in base:
-        st = state.rows.landing(op)
-        node = None if st is None else state.rows.node(st)
-        if node is not None:
-            step.clean = step.clean and named is not None and node.st == named.st
-            found.append(node)
-    if named is not None:
-        found.append(named)
+    found = _candidates(state, ino, base)
+    landed = found if named is None else found[:-1]
+    step.clean = step.clean and all(named is not None and node.st == named.st for node in landed)
     return next((node for node in found if _shares(state, node, ids)), found[0] if found else None), ids
+
+
+def _candidates(state: State, ino: bytes, base: Sequence[bytes]) -> list[NodeRow]:
+    """Where contents of these versions came to lie, in their order, and last the node that is named."""
+    landings = (state.rows.landing(op) for op in base)
+    nodes = [None if st is None else state.rows.node(st) for st in landings]
+    return [node for node in (*nodes, state.find(ino)) if node is not None]
 
 
 def _shares(state: State, node: NodeRow, base: set[bytes]) -> bool:

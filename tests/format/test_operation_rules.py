@@ -193,5 +193,5 @@ def test_content_is_judged_in_every_operation_that_has_one() -> None:
 
 @each_op
 def test_least_role(op: Op) -> None:
-    expected = {Expire: ROLE_ADMIN, Rules: ROLE_OWNER}.get(type(op), ROLE_WRITER)
+    expected = {Expire: ROLE_ADMIN, Rekey: ROLE_ADMIN, Rules: ROLE_OWNER}.get(type(op), ROLE_WRITER)
     assert required_role(op) == expected

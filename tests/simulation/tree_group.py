@@ -67,13 +67,21 @@ class Device(LocalUser):
             self.submit(Restore(self.replica.ino_of(st), base, old))
 
     def rekey(self) -> None:
+        """Of the present content or of an old version; now and then with other bytes, which must come to nothing."""
+        kept = [(st, cver, carrier) for st, cver, carrier, *_ in self.replica.all_rows("history") if carrier is not None]
         entry = self._entry(0)
-        if entry is None:
+        if kept and self.rng.random() < 0.5:
+            st, cver, carrier = self.rng.choice(kept)
+        elif entry is not None:
+            row = self.replica.rows.node(entry.st)
+            assert row is not None
+            st, cver, carrier = row.st, row.cver, self.replica.ids.external(row.content or b"")
+        else:
             return
-        node = self.replica.node(entry.st)
-        assert node is not None
-        text = self._text()
-        self.submit(Rekey(self.replica.ino_of(entry.st), self.replica.extern_ver(node.cver), content_of(text)))
+        content = self.replica.facts.content(carrier)
+        if content is None or self.rng.random() < 0.2:
+            content = content_of(self._text())
+        self.submit(Rekey(self.replica.ino_of(st), self.replica.extern_ver(cver), content))
 
     def expire(self) -> None:
         """Sealed at once, as only the floor decides what may go."""

@@ -146,17 +146,62 @@ def test_row_30_restore_without_having_seen_the_present_content_is_a_conflict_co
     assert s.tree() == {"/a": "A2", COPY: "B0"}
 
 
+def carrier(s: Script, ino: bytes) -> bytes | None:
+    st = s.replica.st_of(ino)
+    assert st is not None
+    return s.replica.rows.node(st).content  # type: ignore[union-attr]
+
+
 def test_row_31_rekey_changes_the_content_but_not_the_version() -> None:
     s = Script()
     a = s.file(ANNA, b"a", b"one")
-    s.write(BOB, Rekey(made(a), a, content_of(b"one")))
     st = s.replica.st_of(made(a))
     assert st is not None
+    before = s.replica.node(st)
+    s.write(BOB, Rekey(made(a), a, content_of(b"one")), role=2)
     assert s.tree() == {"/a": "A0"}
     assert s.history() == []
-    assert s.replica.rows.node(st).content == BOB + bytes(8)  # type: ignore[union-attr]
-    assert s.unchanged_by(BOB, Rekey(made(a), a, content_of(b"two"))), "other content"
-    assert s.unchanged_by(BOB, Rekey(made(a), (OpId(BOB, 9),), content_of(b"one"))), "not seen"
+    assert carrier(s, made(a)) == BOB + bytes(8)
+    assert s.replica.node(st) == before, "nobody sees it: neither times nor sizes changed"
+    assert s.unchanged_by(BOB, Rekey(made(a), a, content_of(b"two")), role=2), "other content"
+    assert s.unchanged_by(BOB, Rekey(made(a), (OpId(BOB, 9),), content_of(b"one")), role=2), "not seen"
+
+
+def test_row_31_rekey_is_for_administrators_since_nothing_goes_to_the_history() -> None:
+    s = Script()
+    a = s.file(ANNA, b"a", b"one")
+    assert s.unchanged_by(BOB, Rekey(made(a), a, content_of(b"one")), role=1)
+
+
+def test_row_31_rekey_of_an_old_version_replaces_its_records_in_the_history() -> None:
+    s = Script()
+    a = s.file(ANNA, b"a", b"one")
+    two = s.write(ANNA, edit(made(a), a, b"two"))
+    s.write(BOB, Rekey(made(a), a, content_of(b"one")), role=2)
+    assert carrier(s, made(a)) == ANNA + (1).to_bytes(8, "big"), "the present content is another"
+    assert [row.content for row in s.replica.rows.history(s.replica.st_of(made(a)))] == [BOB + bytes(8)]  # type: ignore[arg-type]
+    assert s.unchanged_by(BOB, Rekey(made(a), a, content_of(b"two")), role=2)
+    s.write(ANNA, Restore(made(a), two, a))
+    assert carrier(s, made(a)) == BOB + bytes(8), "what comes back has the new records"
+
+
+def test_row_31_a_version_that_is_overwritten_meanwhile_keeps_its_new_records_in_the_history() -> None:
+    s = Script()
+    a = s.file(ANNA, b"a", b"one")
+    put, rekey = s.segment(ANNA, edit(made(a), a, b"two")), s.segment(BOB, Rekey(made(a), a, content_of(b"one")), role=2)
+    s.replica.integrate([put])
+    s.replica.integrate([rekey])
+    assert carrier(s, made(a)) == ANNA + (1).to_bytes(8, "big")
+    assert [row.content for row in s.replica.rows.history(s.replica.st_of(made(a)))] == [BOB + bytes(8)]  # type: ignore[arg-type]
+
+
+def test_row_31_rekey_of_a_file_in_the_trash_leaves_it_there() -> None:
+    s = Script()
+    a = s.file(ANNA, b"a", b"one")
+    s.write(ANNA, Unlink(made(a), a, a))
+    s.write(BOB, Rekey(made(a), a, content_of(b"one")), role=2)
+    assert s.tree() == {}
+    assert carrier(s, made(a)) == BOB + bytes(8)
 
 
 PACK, OTHER = b"p" * 32, b"q" * 32
