@@ -259,7 +259,9 @@ def check_op(op: Op, body2: int) -> None:
 
 
 def required_role(op: Op) -> int:
-    """The least role whose segments may carry `op`: ROLE_OWNER for rules, ROLE_ADMIN for expire and rekey, else
+    """The least role whose segments may carry `op`.
+
+    ROLE_OWNER for rules; ROLE_ADMIN for expire and rekey, after which nothing of what was there is kept; else
     ROLE_WRITER.
     """
     match op:

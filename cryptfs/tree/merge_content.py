@@ -74,11 +74,11 @@ def rekey(state: State, step: Step, op: Rekey) -> None:
             if old.content is not None and _same_shape(state, old.content, op.content):
                 state.rows.put_history(old._replace(content=step.op))
             return
-    node = next((one for one in nodes if _shares(state, one, set(split(base)))), None)
-    if node is None or node.content is None:
+    present = next((node for node in nodes if _shares(state, node, set(split(base)))), None)
+    if present is None or present.content is None:
         return
-    if _same_shape(state, state.ids.external(node.content), op.content):
-        state.rows.put_node(node._replace(content=step.op), node)
+    if _same_shape(state, state.ids.external(present.content), op.content):
+        state.rows.put_node(present._replace(content=step.op), present)
 
 
 def _same_shape(state: State, carrier: bytes, new: Content) -> bool:

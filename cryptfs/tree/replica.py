@@ -19,7 +19,7 @@ from cryptfs.tree.rows import Entry
 from cryptfs.tree.schema import ROOT_ST
 from cryptfs.tree.segment import IntegratedSegment
 
-__all__ = ["Node", "Notice", "Replica"]
+__all__ = ["Node", "Notice", "Replica", "StoredVersion"]
 
 _SHOWN_MAX: Final = 20_000
 """Nodes kept in memory as shown, about 500 bytes each."""
@@ -52,6 +52,19 @@ class Node(NamedTuple):
     cver: bytes
     target: bytes
     nlink: int
+
+
+class StoredVersion(NamedTuple):
+    """A sealed version of a file's content: of the node `st`, version `ver` (or, if not `present`, an old one).
+
+    `carrier` is the id of the operation that brought `content`, an encoded Content.
+    """
+
+    st: int
+    ver: Ver
+    present: bool
+    carrier: bytes
+    content: bytes
 
 
 class Notice(NamedTuple):
@@ -158,6 +171,28 @@ class Replica(Core):
     def has_pending_content(self, st: int) -> bool:
         """Whether the present content is that of a local operation that is not sealed yet."""
         return self.pending_content(st) is not None
+
+    def files_with_versions(self) -> list[int]:
+        """All nodes, those in the trash included, that have a content or an old version, ascending."""
+        rows = self._db.all(
+            "SELECT st FROM node WHERE content IS NOT NULL UNION SELECT st FROM history WHERE content IS NOT NULL"
+        )
+        return [int(row[0]) for row in rows]
+
+    def versions(self, st: int) -> list[StoredVersion]:
+        """The sealed versions of a file: the present one, unless it waits to be sealed, then old ones, newest first."""
+        found = []
+        node = self.rows.node(st)
+        if node is not None and node.content is not None:
+            found.append((node.cver, True, self.ids.external(node.content)))
+        kept = sorted(self.rows.history(st), key=lambda row: row.sup_l, reverse=True)
+        found += [(row.cver, False, row.content) for row in kept if row.content is not None]
+        contents = ((ver, present, carrier, self.facts.encoded(carrier)) for ver, present, carrier in found)
+        return [
+            StoredVersion(st, self.ids.ver_of(ver), present, carrier, content)
+            for ver, present, carrier, content in contents
+            if content is not None
+        ]
 
     def _carrier(self, st: int) -> bytes | None:
         row = self._db.one("SELECT content FROM node WHERE st = ?", (st,))

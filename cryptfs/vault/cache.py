@@ -62,7 +62,9 @@ class Cache:
         self.damaged: dict[str, str] = {}
         """Objects that did not verify, with what was wrong."""
         self.pinned: set[Path] = set()
-        """Files that the store does not have yet: the segment on its way, and manifests made for it."""
+        """Records of the segment on its way, until the store has it."""
+        self.held: set[Path] = set()
+        """Packs made here that are on their way to the store."""
 
     def container(self, loc: Loc) -> Container:
         """The container at a final location."""
@@ -191,7 +193,7 @@ class Cache:
                 status = entry.stat()
                 total += status.st_size
                 path = Path(entry.path)
-                if path in self.pinned:
+                if path in self.pinned or path in self.held:
                     continue
                 container = by_path.get(path)
                 files.append((container.last_used if container else 0, status.st_mtime, path, status.st_size))

@@ -377,10 +377,11 @@ class FileContent(ReadContent):
         """Whether that record is still part of what is to be sealed, or open here."""
         return not self.vanishing and self.map.wants(index, ref)
 
-    def superseded(self) -> None:
+    def superseded(self, *, same_bytes: bool = False) -> None:
         """Somebody else made a newer version: start from it, unless changes of our own are under way.
 
         Those keep the version they started from; how the two come together is for the merge rules to say.
+        `same_bytes`: it is the same version in other records, so what the kernel has of it stays good.
         """
         if self.changed or self.pending > 0 or self.map.sealing is not None:
             return
@@ -388,7 +389,8 @@ class FileContent(ReadContent):
         self.start_anew()
         self._unsubmitted.clear()
         self._writes += 1
-        self.version += 1
+        if not same_bytes:
+            self.version += 1
 
     def forget(self) -> None:
         """Drop unsealed plaintext: the file is gone."""

@@ -100,10 +100,10 @@ class Exchange:
 
     def _tell(self, diff: Diff) -> None:
         vault = self._vault
-        for st in diff.contents:
+        for st in (*diff.contents, *diff.records):
             content = vault.files.get(st)
             if content is not None:
-                content.superseded()
+                content.superseded(same_bytes=st in diff.records)
                 vault.drop_if_idle(content)
         for listener in self.listeners:
             listener(diff.entries, [*diff.contents, *(diff.attributes - diff.contents)])

@@ -33,7 +33,7 @@ from cryptfs.format.content import (
 from cryptfs.group.keyring import Keyring
 from cryptfs.vault.chunkmap import Base, Layer, PageMissing
 from cryptfs.vault.containers import Ref
-from cryptfs.vault.content import FileContent
+from cryptfs.vault.stored import StoredContent
 
 __all__ = ["Manifest", "PagePlan", "Snapshot", "light_content", "paged_content", "plan_pages", "seal_root"]
 
@@ -80,14 +80,19 @@ Place = Callable[[Ref], Loc]
 
 @dataclass(slots=True)
 class Snapshot:
-    """One file as it shall be sealed: what it was when the seal began, whatever is written meanwhile."""
+    """One file as it shall be sealed: what it was when the seal began, whatever is written meanwhile.
 
-    file: FileContent
+    `anew`: no record of the present form that lies under another key set than the present one is kept, be it a page or
+    the root, and no file key that is boxed under one; the layer has every chunk that was sealed with such a key.
+    """
+
+    file: StoredContent
     layer: Layer
     base: Base
     size: int
     chunk_log2: int
     digest: bytes
+    anew: bool = False
 
     @property
     def count(self) -> int:
@@ -171,7 +176,7 @@ async def light_content(snap: Snapshot, place: Place) -> Content | None:
     """
     while True:
         try:
-            return _inline(snap, place) or _patched(snap, place)
+            return _inline(snap, place) or (None if snap.anew else _patched(snap, place))
         except PageMissing as missing:
             await snap.file.load_page(snap.base, missing.page)
 
@@ -214,7 +219,7 @@ def _content(snap: Snapshot, keys: tuple[FileKeyBox, ...], body: Inline | Paged)
     return Content(snap.file.fid, snap.size, snap.chunk_log2, snap.digest, keys, body)
 
 
-def _boxes(file: FileContent, versions: Iterable[int]) -> tuple[FileKeyBox, ...]:
+def _boxes(file: StoredContent, versions: Iterable[int]) -> tuple[FileKeyBox, ...]:
     return tuple(file.lineage.box(fkv) for fkv in sorted(versions))
 
 
@@ -265,9 +270,13 @@ def _plan(snap: Snapshot, place: Place, keyring: Keyring) -> PagePlan:
         raise PageMissing(-1)
     old_root = snap.base.root if snap.layer.cut > 0 else None
     old_pages = old_root.pages if old_root is not None else ()
-    plan = PagePlan(-(-snap.count // PAGE_CHUNKS), [], {}, {box.fkv for box in old_root.keys} if old_root else set())
+    keys = [box.fkv for box in old_root.keys if not snap.anew or box.ks == keyring.write_keyset] if old_root else []
+    plan = PagePlan(-(-snap.count // PAGE_CHUNKS), [], {}, set(keys))
     plan.old = [old_pages[page] if page < len(old_pages) else None for page in range(plan.total)]
-    for page in sorted(_changed_pages(snap, plan.total, len(old_pages))):
+    changed = _changed_pages(snap, plan.total, len(old_pages))
+    if snap.anew:
+        changed |= {page for page, old in enumerate(plan.old) if old is not None and old.ks != keyring.write_keyset}
+    for page in sorted(changed):
         first = page * PAGE_CHUNKS
         spans, used = _spans(snap, first, min(first + PAGE_CHUNKS, snap.count), place)
         plan.versions |= used

@@ -4,7 +4,6 @@ Several tasks may want the same pack confirmed; one does it, the others wait. A 
 names it, so nobody ever reads a name of something that is not there.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,16 +16,11 @@ from cryptfs.faults import Faults
 from cryptfs.format.content import WHERE_PACK, Loc
 from cryptfs.format.names import pack_name
 from cryptfs.format.pack import (
-    PACK_SHARED,
     RECORD_PAGE,
     RECORD_ROOT,
     PackHint,
-    PackIndex,
     PackKey,
     PackRecord,
-    index_len,
-    pack_header,
-    seal_index,
 )
 from cryptfs.group.keyring import Keyring
 from cryptfs.vault.cited import Cited
@@ -38,6 +32,7 @@ from cryptfs.vault.manifest import Manifest
 from cryptfs.vault.packing import Finished, LiveRecord, PackJob, finish_pack
 from cryptfs.vault.records import Records
 from cryptfs.vault.upload import Sender
+from cryptfs.vault.wholepack import WholePack
 
 __all__ = ["Packer"]
 
@@ -58,7 +53,7 @@ class Packer:
 
     def __init__(
         self, *, vault: bytes, keyring: Callable[[], Keyring], journal: Journal, records: Records, sender: Sender,
-        namer: Namer, adopt: Callable[[Container], None], pinned: set[Path], cited: Cited, cache_dir: Path,
+        namer: Namer, adopt: Callable[[Container], None], held: set[Path], cited: Cited, cache_dir: Path,
         wall_ms: Callable[[], int], faults: Faults,
     ) -> None:  # fmt: skip
         self._vault = vault
@@ -68,7 +63,7 @@ class Packer:
         self._sender = sender
         self._namer = namer
         self._adopt = adopt
-        self._pinned = pinned
+        self._held = held
         self._cited = cited
         self._cache_dir = cache_dir
         self._wall_ms = wall_ms
@@ -101,12 +96,18 @@ class Packer:
         if not live:
             self.discard(pack)
             return None
+        # The index tells names, so it is sealed under the key that is in force now: whoever was put out while the pack
+        # was filled knows the one that was in force when it was begun.
+        ks = self._keyring().write_keyset
         dead = pack.size - PACK_HEADER_LEN - len(pack.ks) - sum(w.length for w in live)
         copy = dead > 0 and (pack.size < _BIG or dead > pack.size * _DEAD_TOLERATED)
-        target = self._new_pack(pack) if copy else pack
+        target = self._records.open_pack() if copy or len(ks) != len(pack.ks) else pack
+        if target is not pack:
+            target.finish_filling()  # its number is drawn here, its file is made by the worker
+        target.ks = ks
         if target.path is None or pack.path is None:
             raise LocalDisk("a pack that was written here is gone")
-        job = self._job(pack, target, live if copy else pack.records)
+        job = self._job(pack, target, live if target is not pack else pack.records)
         try:
             finished = await trio.to_thread.run_sync(finish_pack, job, limiter=self._limiter)
         except BaseException:
@@ -121,13 +122,6 @@ class Packer:
         if target is not pack:
             # The journal knows the new place: the old file has served, but for programs that read deleted files.
             pack.drop_file(keep_readable=True)
-        return target
-
-    def _new_pack(self, old: OpenPack) -> OpenPack:
-        """Where live records go. Its number is drawn here, its file is made by the worker."""
-        target = self._records.open_pack()
-        target.finish_filling()
-        target.ks = old.ks
         return target
 
     def _job(self, pack: OpenPack, target: OpenPack, live: Iterable[Written]) -> PackJob:
@@ -156,11 +150,11 @@ class Packer:
             keys.append(PackKey(fid, fkv, box.ks, box.box))
         wall_ms = self._wall_ms()
         hints = tuple(self._namer.hint(file, wall_ms) for _, file in sorted(files.items()))
-        key = self._keyring().key(KeyLabel.PACK, pack.ks)
+        key = self._keyring().key(KeyLabel.PACK, target.ks)
         source, destination = pack.path, target.path
         if source is None or destination is None:
             raise LocalDisk("a pack that was written here is gone")
-        return PackJob(self._vault, pack.ks, key, source, destination, rows, tuple(keys), hints, self._faults)
+        return PackJob(self._vault, target.ks, key, source, destination, rows, tuple(keys), hints, self._faults)
 
     def _closed(self, pack: OpenPack, target: OpenPack, finished: Finished) -> None:
         target.where, target.id, target.size = WHERE_PACK, finished.id, finished.size
@@ -216,34 +210,34 @@ class Packer:
         """
         if not manifests:
             return []
-        keyring = self._keyring()
-        ks = keyring.write_keyset
-        header_len = len(pack_header(self._vault, ks, 0))
-        at = header_len
-        rows: list[PackRecord] = []
-        offsets: list[int] = []
+        whole = WholePack(self._vault, self._keyring())
+        offsets = []
         for m in manifests:
             kind = RECORD_ROOT if m.level else RECORD_PAGE
-            rows.append(PackRecord(m.fid, kind, 0, m.ks, m.first_chunk, at, len(m.record), m.plain_len, 0, m.hash))
-            offsets.append(at)
-            at += len(m.record)
-        index = PackIndex(1, PACK_SHARED, (), (), tuple(rows), ())
-        header = pack_header(self._vault, ks, index_len(index))
-        sealed = seal_index(keyring.key(KeyLabel.PACK, ks), header, index)
-        data = b"".join([header, *(m.record for m in manifests), sealed])
-        pack_id = hashlib.sha256(data).digest()
-        path = self._cache_dir / f"{pack_id.hex()}.pack"
-        await trio.to_thread.run_sync(_write_whole, path, data, limiter=self._limiter)
-        container = Container(-1, WHERE_PACK, pack_id, path, len(data))
-        container.verified, container.named = True, False
-        self._adopt(container)
-        self._pinned.add(path)
-        await self._sender.put_until_confirmed(pack_name(pack_id), path)
-        self.sent_packs += 1
-        self.sent_bytes += len(data)
+            row = PackRecord(m.fid, kind, 0, m.ks, m.first_chunk, 0, len(m.record), m.plain_len, 0, m.hash)
+            offsets.append(whole.add(row, m.record))
+        await self.send_whole(whole)
         for m, off in zip(manifests, offsets, strict=True):
-            m.loc = Loc(WHERE_PACK, pack_id, off)
-        return [container]
+            m.loc = Loc(WHERE_PACK, whole.container.id, off)
+        return [whole.container]
+
+    async def send_whole(self, whole: WholePack) -> None:
+        """Finish a pack that was made in memory; returns when the store has it. Raises LocalDisk, LocalDiskFull.
+
+        Who lets a segment name it adopts it into the cache.
+        """
+        container = whole.container
+        data = await trio.to_thread.run_sync(whole.finish, limiter=self._limiter)
+        path = self._cache_dir / f"{container.id.hex()}.pack"
+        await trio.to_thread.run_sync(_write_whole, path, data, limiter=self._limiter)
+        container.path = path
+        self._held.add(path)
+        try:
+            await self._sender.put_until_confirmed(pack_name(container.id), path)
+        finally:
+            self._held.discard(path)
+        self.sent_packs += 1
+        self.sent_bytes += container.size
 
 
 def _write_whole(path: Path, data: bytes) -> None:

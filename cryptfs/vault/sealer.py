@@ -8,21 +8,22 @@ as it was; whatever goes wrong after is repeated with the same bytes, also by th
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
 import trio
 
 from cryptfs import VERSION
 from cryptfs.crypto.keys import KeyLabel
-from cryptfs.errors import CryptfsError, LocalDisk
+from cryptfs.errors import CryptfsError, LocalDisk, NotAllowed
 from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Loc
 from cryptfs.format.names import segment_name
-from cryptfs.format.operation import Create, Op, Put
+from cryptfs.format.operation import Create, Op, Put, Rekey
 from cryptfs.format.pack import PACK_SHARED
 from cryptfs.format.segment import LogHead, PackRef, RawSegment, SegmentBody, build_segment, parse_segment
+from cryptfs.group.authority import Tier
 from cryptfs.tree.coalesce import Coalesced, Pending, coalesce
 from cryptfs.tree.facts import anchored
 from cryptfs.tree.finalise import finalise, settle
@@ -39,7 +40,7 @@ from cryptfs.vault.records import locate
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
 
-__all__ = ["Sealer"]
+__all__ = ["Rekeyed", "Sealer"]
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +60,34 @@ class _Work:
     body2: bytearray = field(default_factory=bytearray)
     here: dict[tuple[int, int], int] = field(default_factory=dict)  # (local pack, offset) -> offset in body2
     manifests: list[Container] = field(default_factory=list)
+    rekeys: Sequence["Rekeyed"] = field(default_factory=list)
     ahead: bool = False  # a file was saved again later than the batch goes: its content is already that one
     packs: tuple[PackRef, ...] = ()
     wall_ms: int = 0
     stamp: int = 0
     mheads: tuple[bytes, ...] = ()
     vec: tuple[LogHead, ...] = ()
+
+
+class Rekeyed(Protocol):
+    """One content that is to be sealed under other keys, see `resealing.py`."""
+
+    @property
+    def op(self) -> Rekey:
+        """The operation that says so."""
+
+    @property
+    def containers(self) -> Sequence[Container]:
+        """The packs that hold its new records."""
+
+    def holds(self) -> bool:
+        """Whether the content is still the one that was sealed anew, and the keys are still the present ones."""
+
+    def settle(self) -> None:
+        """A segment says so now: whoever has the file open goes on with the new records. No waiting."""
+
+
+R = TypeVar("R", bound=Rekeyed)
 
 
 class Sealer:
@@ -74,6 +97,8 @@ class Sealer:
         self._vault = vault
         self._lock = trio.Lock()
         self.segments = 0
+        self.reencrypting = False
+        """What lies under older keys is being sealed anew, see `reencrypt.py`."""
 
     async def seal(self, *, anyway: bool = False) -> bool:
         """Make and send one segment of the oldest pending operations; False if there was nothing to do.
@@ -105,6 +130,33 @@ class Sealer:
             self._settle(work, sealed, ops, ids)
             await self._send(sealed)
             return True
+
+    async def seal_rekeys(self, rekeys: Iterable[R]) -> list[R]:
+        """Make and send a segment of those of `rekeys` that still hold when nothing can come between any more.
+
+        Their records lie in packs that the store has. Nothing pending goes into it. Raises as `seal`.
+        """
+        async with self._lock:
+            vault = self._vault
+            if vault.unconfirmed is not None:
+                await self._send(vault.unconfirmed)
+            if not vault.standing.alone:
+                await vault.exchange.pull()
+            vault.check_may_seal()
+            if vault.standing.role is None or vault.standing.role < Tier.ADMIN:  # its segment would not count
+                raise NotAllowed("Only admins and owners can seal anew what is there.")
+            holding = [one for one in rekeys if one.holds()]
+            if not holding:
+                return []
+            packs = {one.id: one for rekeyed in holding for one in rekeyed.containers}
+            work = _Work(Batch([], -1), Coalesced([], []), manifests=self._adopted([*packs.values()]), rekeys=holding)
+            sealed, ops, ids = self._build(work, {})
+            await self._decide(sealed)
+            self._settle(work, sealed, ops, ids)
+            for one in holding:
+                one.settle()
+            await self._send(sealed)
+            return holding
 
     # ---- before the signature -------------------------------------------------------------------------------------
 
@@ -207,14 +259,19 @@ class Sealer:
         vault = self._vault
         await self._confirm_packs([snap])
         plan = await plan_pages(snap, _placer({}), vault.keyring)
-        work.manifests += await vault.packer.store_manifests(plan.records())
+        work.manifests += self._adopted(await vault.packer.store_manifests(plan.records()))
         root = seal_root(snap, plan, vault.keyring)
         if len(work.body2) + len(root.record) <= _BODY2_TARGET:
             root.loc = Loc(WHERE_HERE, b"", len(work.body2))
             work.body2 += root.record
         else:
-            work.manifests += await vault.packer.store_manifests([root])
+            work.manifests += self._adopted(await vault.packer.store_manifests([root]))
         return paged_content(snap, root)
+
+    def _adopted(self, containers: list[Container]) -> list[Container]:
+        for container in containers:
+            self._vault.cache.adopt(container)
+        return containers
 
     def _build(self, work: _Work, contents: dict[int, Content]) -> tuple[Sealed, list[Op], dict[int, int]]:
         """Number, encode and sign. From the moment the journal has it this segment is what it is."""
@@ -222,6 +279,7 @@ class Sealer:
         final = finalise(work.coalesced, vault.standing.log_id, vault.standing.log.next_n, vault.vault_id)
         ids = final.ids
         ops = [_with_content(op, contents[at]) if at in contents else op for at, op in enumerate(final.ops)]
+        ops += [one.op for one in work.rekeys]
         ks = vault.keyring.write_keyset
         standing = vault.standing
         own = standing.log

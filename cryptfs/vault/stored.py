@@ -3,6 +3,7 @@
 Nothing here changes bytes; that is the work of `content.py`, which builds on it.
 """
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from cryptfs.crypto.keys import KeyLabel
@@ -127,7 +128,15 @@ class StoredContent:
         encoded = self._host.sealed_content(self.st)
         if encoded is None:
             return
-        content = decode(Content, encoded, MANIFEST_MAX)  # places in the segment have become longer than on the wire
+        self._take(decode(Content, encoded, MANIFEST_MAX))  # places in the segment have become longer than on the wire
+
+    def take_version(self, content: Content) -> None:
+        """Be this sealed version, whichever the file has now; for old versions, which nobody changes."""
+        self._loaded = True
+        self.size = content.size
+        self._take(content)
+
+    def _take(self, content: Content) -> None:
         if content.keys or not isinstance(content.body, Inline):
             self.lineage.fid = content.fid  # holes have no key, so what is written into them begins a new lineage
         self.chunk_log2 = content.chunk_log2
@@ -189,6 +198,18 @@ class StoredContent:
             if ref is None or ref.hash != digest:
                 raise Damaged("a record that an unsent change needs is gone")
             return ref
+
+    def rekeyed(self, content: Content, moved: Mapping[int, Ref]) -> None:
+        """The sealed version is the same bytes in other records now: `moved` by chunk, the others where they were.
+
+        Whatever lies above stays as it is.
+        """
+        old, base = self.map.base, Base(content, self._host.container)
+        if old.manifest is not None:
+            base.chunks, base.pages = old.chunks | base.chunks, set(old.pages)
+        base.chunks |= moved
+        self.map.base = base
+        self.lineage.sealed_with(content.keys)
 
     def rebase(self, content: Content, sealed: Layer) -> None:
         """The layer `sealed` became part of the sealed version `content`."""

@@ -119,7 +119,7 @@ class Vault:
         )  # fmt: skip
         self.packer = Packer(
             vault=self.vault_id, keyring=lambda: self.keyring, journal=self.journal, records=self.records,
-            sender=self.sender, namer=self, adopt=self.cache.adopt, pinned=self.cache.pinned, cited=self.cited,
+            sender=self.sender, namer=self, adopt=self.cache.adopt, held=self.cache.held, cited=self.cited,
             cache_dir=parts.home.cached_packs_dir, wall_ms=self.wall_ms, faults=parts.faults,
         )  # fmt: skip
         self.sealer = Sealer(self)

@@ -68,7 +68,7 @@ class Device(LocalUser):
 
     def rekey(self) -> None:
         """Of the present content or of an old version; now and then with other bytes, which must come to nothing."""
-        kept = [(st, cver, carrier) for st, cver, carrier, *_ in self.replica.all_rows("history") if carrier is not None]
+        kept = [(st, cver, carrier) for st, cver, carrier, *_ in self.replica.all_rows("history") if carrier]
         entry = self._entry(0)
         if kept and self.rng.random() < 0.5:
             st, cver, carrier = self.rng.choice(kept)

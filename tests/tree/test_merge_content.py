@@ -188,7 +188,8 @@ def test_row_31_rekey_of_an_old_version_replaces_its_records_in_the_history() ->
 def test_row_31_a_version_that_is_overwritten_meanwhile_keeps_its_new_records_in_the_history() -> None:
     s = Script()
     a = s.file(ANNA, b"a", b"one")
-    put, rekey = s.segment(ANNA, edit(made(a), a, b"two")), s.segment(BOB, Rekey(made(a), a, content_of(b"one")), role=2)
+    put = s.segment(ANNA, edit(made(a), a, b"two"))
+    rekey = s.segment(BOB, Rekey(made(a), a, content_of(b"one")), role=2)
     s.replica.integrate([put])
     s.replica.integrate([rekey])
     assert carrier(s, made(a)) == ANNA + (1).to_bytes(8, "big")
