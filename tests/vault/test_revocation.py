@@ -1,4 +1,4 @@
-"""Revocation, proven with none of the product's own key handling (docs/membership.md, "What removing somebody promises").
+"""Revocation, proven without the product's key handling (docs/membership.md, "What removing somebody promises").
 
 The ex-member keeps its keys and gets every object there ever was; `reference_reader.py` tries all it has or can derive
 on every sealed piece, pooled with another ex-member where there are two. Each test shows first that the same reader
