@@ -17,14 +17,15 @@ from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
 from cryptfs.cli.control import Daemon
 from cryptfs.cli.inviting import NAMELESS
+from cryptfs.cli.mounting import mount_apart, place_for
 from cryptfs.cli.opening import open_here
 from cryptfs.cli.output import document, line, note, safe
 from cryptfs.cli.ownpair import pair_options, read_pair
 from cryptfs.cli.paperwords import read_phrases
-from cryptfs.cli.unlocking import ask_new_passphrase, unlock
+from cryptfs.cli.unlocking import ask_new_passphrase, find_passphrase, unlock
 from cryptfs.crypto import keyfile
 from cryptfs.crypto.certificate import judge_pinned
-from cryptfs.crypto.keyfile import DeviceKeys, KeyPair
+from cryptfs.crypto.keyfile import DeviceKeys, KeyPair, is_protected
 from cryptfs.crypto.keys import LocalSecret, new_sign_seed, random_bytes
 from cryptfs.crypto.selfsigned import make_certificate
 from cryptfs.errors import ConfigError, InUse, NotAllowed, NotFound, StoreError, UsageError
@@ -54,6 +55,8 @@ _LOOK_SECONDS: Final = (1.0, 15.0)
 @click.option("--device-label", default="device", show_default=True, help="What they see of this device.")
 @click.option("--store", "address", help="Where the folder is on this machine, if not where the inviter has it.")
 @click.option("--wait/--no-wait", default=None, help="Wait until somebody approves. Default: on a terminal.")
+@click.option("--mount", is_flag=True, help="Wait, and mount it then, at ~/Cryptfs/NAME.")
+@click.option("--mountpoint", type=click.Path(path_type=Path), help="Wait, and mount it there then.")
 @click.option("--no-passphrase", is_flag=True, help="Protect the keys of this device by file permissions alone.")
 @pair_options()
 @json_option()
@@ -66,6 +69,8 @@ def join(
     device_label: str,
     address: str | None,
     wait: bool | None,
+    mount: bool,
+    mountpoint: Path | None,
     no_passphrase: bool,
     cert: Path | None,
     key: str | None,
@@ -82,6 +87,8 @@ def join(
     url = str(parse_store_url(address or ticket.locator))
     name = name or trio.run(_name_in, ticket, url)
     home = VaultHome.of(name)
+    point = place_for(home, mountpoint) if mount or mountpoint is not None else None
+    passphrase = None
     if home.exists():
         keys = _known_keys(home, ticket, passphrase_file)
     else:
@@ -91,13 +98,18 @@ def join(
         passphrase = None if no_passphrase else ask_new_passphrase(passphrase_file)
         settle(home, url, keys, passphrase)
         Joining(home, keys).prepare(ticket, display, device_label, time.time_ns() // 1_000_000)
-    waiting = sys.stderr.isatty() if wait is None else wait
+    waiting = (sys.stderr.isatty() or point is not None) if wait is None else wait
     inside = trio.run(_ask, home, url, keys, waiting)
+    if inside and point is not None:
+        if passphrase is None and is_protected(home.keys_file.read_bytes()):
+            passphrase = find_passphrase(passphrase_file, name)
+        mount_apart(home, point, (), passphrase)
     if as_json:
         words = " ".join(words_of(keys)) if keys.sign_seed else ""
         document({"name": name, "state": "in" if inside else "waiting", "words": words})
     elif inside:
-        line(f"This device is in. Mount the vault with `cryptfs mount {name}`.")
+        where = f"'{name}' is mounted at {point}." if point else f"Mount the vault with `cryptfs mount {name}`."
+        line(f"This device is in. {where}")
     else:
         line(f"The request is in the folder. Once it is approved, mount the vault with `cryptfs mount {name}`.")
 

@@ -1,5 +1,6 @@
 """`cryptfs mount` and `umount`: a vault's way into the file system and out of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -62,11 +63,7 @@ def mount(
     settings = home.read_settings()
     given = [*texts, *(["ro"] if read_only else []), *(["allow_other"] if allow_other else [])]
     options = gather_options(given, settings=settings.options)
-    point = (mountpoint or home.default_mount_point).expanduser().absolute()
-    if mountpoint is None:
-        point.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _refuse_second_mount(home)
-    _refuse_taken_place(point, name)
+    point = place_for(home, mountpoint)
     if foreground:
         from cryptfs.mount.daemon import serve  # noqa: PLC0415  # pyfuse3, which no other command needs
 
@@ -78,9 +75,24 @@ def mount(
     passphrase = None
     if is_protected(home.keys_file.read_bytes()):
         passphrase = find_passphrase(passphrase_file, name)
-    home.create_dirs()
-    background.start(home, [name, str(point), *(word for text in given for word in ("-o", text))], passphrase)
+    mount_apart(home, point, given, passphrase)
     line(f"'{name}' is mounted at {point}.")
+
+
+def place_for(home: VaultHome, mountpoint: Path | None) -> Path:
+    """Where to mount. Raises InUse, UsageError if the vault is mounted already or the place is taken."""
+    point = (mountpoint or home.default_mount_point).expanduser().absolute()
+    if mountpoint is None:
+        point.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_second_mount(home)
+    _refuse_taken_place(point, home.name)
+    return point
+
+
+def mount_apart(home: VaultHome, point: Path, given: Sequence[str], passphrase: bytes | None) -> None:
+    """Mount in a process of its own; `given` are texts of `-o`. Returns when it is mounted."""
+    home.create_dirs()
+    background.start(home, [home.name, str(point), *(word for text in given for word in ("-o", text))], passphrase)
 
 
 def _refuse_second_mount(home: VaultHome) -> None:

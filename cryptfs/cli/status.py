@@ -104,6 +104,15 @@ def _flat(state: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     for key, value in state.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            flat[prefix + key] = "; ".join(map(_item, value))
         else:
             flat[prefix + key] = value
     return flat
+
+
+def _item(value: object) -> str:
+    """One entry of a list: a sentence, or what was left out with the first names of it."""
+    if isinstance(value, dict):
+        return f"{value['count']} x {value['reason']} ({', '.join(value['names'])})"
+    return str(value)

@@ -206,8 +206,7 @@ class _Intake:
         self.graph = StatementGraph(vault)
         self._wraps: dict[bytes, tuple[str, Wraps]] = {}
         self._newer: list[tuple[str, RawStatement]] = []
-        self._names: dict[bytes, list[str]] = {}
-        self._seen: set[tuple[bytes, bytes]] = set()
+        self._copies: dict[bytes, dict[bytes, str]] = {}  # statement id -> signature -> name
         self._left_out: dict[str, list[str]] = {}
         self.damaged: set[str] = set()
 
@@ -233,11 +232,11 @@ class _Intake:
             self._newer.append((name, raw))
             return
         # Only now: what does not open must not pass for the first copy of what does.
-        if (raw.id, raw.signatures) in self._seen:
+        copies = self._copies.setdefault(raw.id, {})
+        if raw.signatures in copies:
             self._leave(name, _COPY)
             return
-        self._seen.add((raw.id, raw.signatures))
-        self._names.setdefault(raw.id, []).append(name)
+        copies[raw.signatures] = name
         self.graph.add(statement)
 
     @property
@@ -301,11 +300,13 @@ class _Intake:
     def ignored(self) -> tuple[Ignored, ...]:
         """What was left out so far, by reason."""
         found = {reason: list(names) for reason, names in self._left_out.items()}
-        for one in self.graph.forged:
-            self.damaged.update(self._names.get(one, ()))
-        for ids, reason in ((self.graph.forged, _FORGED), (self.graph.waiting, _WAITS)):
-            for one in ids:
-                found.setdefault(reason, []).extend(self._names.get(one, []))
+        for one, copies in self._copies.items():
+            true = self.graph.node(one).statement.signature if one in self.graph else b""
+            late = one in self.graph.waiting
+            names = [name for signature, name in copies.items() if signature != true]
+            if names:
+                found.setdefault(_WAITS if late else _FORGED, []).extend(names)
+                self.damaged.update(() if late else names)
         return tuple(
             Ignored(reason, len(names), tuple(sorted(names)[:_NAMES_SHOWN])) for reason, names in sorted(found.items())
         )

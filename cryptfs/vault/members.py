@@ -18,6 +18,7 @@ from cryptfs.format.statement import split_statement
 from cryptfs.group.membership import Membership, open_membership
 from cryptfs.vault.disk import local_disk
 from cryptfs.vault.folder import MEMBERSHIP_OBJECT_MAX
+from cryptfs.vault.news import News
 from cryptfs.vault.upload import Sender
 
 __all__ = ["load_membership", "refresh"]
@@ -30,8 +31,8 @@ _READ_AGAIN: Final = 8
 """Damaged objects that one refresh reads once more."""
 
 
-async def load_membership(sender: Sender, copies: Path, keys: DeviceKeys) -> Membership:
-    """What the group looks like now, for the owner of `keys`.
+async def load_membership(sender: Sender, copies: Path, keys: DeviceKeys, news: News) -> Membership:
+    """What the group looks like now, for the owner of `keys`; `news` hears what changed since the copies were made.
 
     Raises ConfigError if the store holds another vault or none, StoreError if it does not answer and there is no copy,
     HostileStore, NeedsUpdate.
@@ -50,12 +51,15 @@ async def load_membership(sender: Sender, copies: Path, keys: DeviceKeys) -> Mem
     if spoiled:  # the copies here, or what the store showed when they were made
         again = {name: objects[name] for name in spoiled} | await _read(sender, sorted(spoiled))
         membership, objects = membership.with_objects(again.items()), objects | again
+    known = kept | {GENESIS: objects[GENESIS]}
+    news.learn(membership, open_membership(known.items(), keys.vault, keys) if kept else None)
     _write_copies(copies, objects, kept, membership)
-    _warn(membership, None)
     return membership
 
 
-async def refresh(sender: Sender, copies: Path, membership: Membership, statements: list[str]) -> Membership | None:
+async def refresh(
+    sender: Sender, copies: Path, membership: Membership, statements: list[str], news: News
+) -> Membership | None:
     """The membership with objects that have appeared since; None if there are none. Raises StoreError, HostileStore.
 
     `statements`: the names in `m/` as listed just now.
@@ -73,8 +77,7 @@ async def refresh(sender: Sender, copies: Path, membership: Membership, statemen
         return None
     later = membership.with_objects(objects.items())
     _write_copies(copies, objects, {}, later)
-    _warn(later, membership)
-    _announce(later, membership)
+    news.learn(later, membership)
     return later
 
 
@@ -96,28 +99,6 @@ async def _read(sender: Sender, names: list[str], room: int = _BYTES_MAX) -> dic
             objects[name] = await sender.get(name, 0, MEMBERSHIP_OBJECT_MAX)
             left -= len(objects[name])
     return objects
-
-
-def _announce(now: Membership, before: Membership) -> None:
-    """Say who came and who went, and by whom: nobody enters or leaves a group unnoticed."""
-    come, gone = (
-        now.resolved.roster.keys() - before.resolved.roster,
-        before.resolved.roster.keys() - now.resolved.roster,
-    )
-    for one in sorted(come):
-        entry = now.resolved.roster[one]
-        log.info("%s let in %s as %s", now.name_of(entry.adder), now.name_of(one), entry.role.name.lower())
-    for one in sorted(gone):
-        authors = {now.name_of(now.graph.node(removal).author.entry) for removal in now.resolved.removals.get(one, ())}
-        log.info("%s removed %s", " and ".join(sorted(authors)) or "somebody", now.name_of(one))
-
-
-def _warn(membership: Membership, before: Membership | None) -> None:
-    """Say what is left out, by reason, where that is news."""
-    known = {one.reason: one.count for one in before.ignored} if before is not None else {}
-    for one in membership.ignored:
-        if one.count > known.get(one.reason, 0):
-            log.warning("ignored %d objects in the store: %s (%s)", one.count, one.reason, ", ".join(one.names))
 
 
 async def _fetch(sender: Sender, kept: dict[str, bytes]) -> dict[str, bytes]:

@@ -29,6 +29,7 @@ from cryptfs.vault.joining import Joining
 from cryptfs.vault.journal import Journal
 from cryptfs.vault.logs import Logs
 from cryptfs.vault.members import load_membership
+from cryptfs.vault.news import News
 from cryptfs.vault.replay import Found, Replay
 from cryptfs.vault.standing import Standing
 from cryptfs.vault.trust import Trust
@@ -104,8 +105,8 @@ class _Opening:
         self._replica: Replica | None = None
 
     async def open(self) -> Vault:
-        home, keys = self._home, self._keys
-        membership = await load_membership(self._sender, home.cache_dir / "members", keys)
+        home, keys, news = self._home, self._keys, News()
+        membership = await load_membership(self._sender, home.cache_dir / "members", keys, news)
         await Joining(home, keys).check(self._sender, membership)
         journal = self._journal = Journal(
             home.data_dir, local_key(keys.local_secret, "journal"), membership.vault, self._faults
@@ -119,7 +120,9 @@ class _Opening:
         segments = SegmentNames(replica)
         cache = Cache(membership.vault, home.cached_packs_dir, self._sender, segments, self._options.cache_bytes)
         trust = Trust(home, local_key(keys.local_secret, "memory"), standing, self._sender)
-        vault = Vault(Parts(home, standing, trust, replica, journal, self._sender, cache, self._options, self._faults))
+        vault = Vault(
+            Parts(home, standing, trust, news, replica, journal, self._sender, cache, self._options, self._faults)
+        )
         found = Found.read(recovered, standing.log_id)
         await self._catch_up(vault, found)
         if found is not None:

@@ -28,6 +28,11 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "certificates": vault.certificates.remarks(),
         "late_segments": sum(vault.reader.late.values()),
         "refused_objects": dict(vault.reader.problems),
+        "ignored_objects": [
+            {"reason": one.reason, "count": one.count, "names": list(one.names)}
+            for one in vault.news.ignored(vault.membership)
+        ],
+        "group_news": list(vault.news.group),
         "pending_operations": len(vault.pending),
         "pending_bytes": vault.pending_bytes(),
         "dirty_bytes": vault.dirty_bytes,

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from cryptfs.cli.admin import cryptfs_admin
 from cryptfs.cli.main import cryptfs
 from cryptfs.cli.output import execute
+from tests.cli.people import Person
 from tests.cli.transcripts import Result, Run
 
 
@@ -55,3 +57,10 @@ def vault(run: Run, store_dir: Path) -> str:
     made = run("init", "team", store_dir, "--no-passphrase", "--no-recovery")
     assert made.code == 0, made.err
     return "team"
+
+
+@pytest.fixture
+def person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[[str], Person]:
+    return lambda name: Person(tmp_path / name, monkeypatch, capfd)

@@ -1,6 +1,5 @@
 """A group on the command line: each person with a CRYPTFS_HOME of their own, on one folder."""
 
-import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -8,54 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cryptfs.cli.admin import cryptfs_admin
-from cryptfs.cli.main import cryptfs
-from cryptfs.cli.output import execute
 from cryptfs.format.join import LINE_PREFIX
-from tests.cli.transcripts import Result, two_lines
-
-
-class Person:
-    """Runs commands as one of several people on this machine."""
-
-    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-        self.home = home
-        self._monkeypatch = monkeypatch
-        self._capfd = capfd
-
-    def _run(self, program: str, *args: object) -> Result:
-        self._monkeypatch.setenv("CRYPTFS_HOME", str(self.home))
-        self._capfd.readouterr()
-        group = cryptfs if program == "cryptfs" else cryptfs_admin
-        code = execute(group, program, [str(arg) for arg in args])
-        return Result(code, *self._capfd.readouterr())
-
-    def user(self, *args: object) -> Result:
-        return self._run("cryptfs", *args)
-
-    def admin(self, *args: object) -> Result:
-        return self._run("cryptfs-admin", *args)
-
-    def must(self, *args: object) -> str:
-        """Run `cryptfs-admin`, which has to succeed."""
-        done = self.admin(*args)
-        assert done.code == 0, done.err
-        return done.out
-
-    def json(self, *args: object) -> object:
-        return json.loads(self.must(*args, "--json"))
-
-    def join(self, token: str, *more: object, name: str = "team") -> Result:
-        done = self.user("join", token, name, "--no-passphrase", "--no-wait", *more)
-        assert done.code == 0, done.err
-        return done
-
-
-@pytest.fixture
-def person(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[[str], Person]:
-    return lambda name: Person(tmp_path / name, monkeypatch, capfd)
+from tests.cli.people import Person
+from tests.cli.transcripts import two_lines
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_every_error_class_has_advice_and_a_code_of_sysexits() -> None:
         assert 64 <= kind.exit_code <= 78
 
 
-def test_a_file_name_cannot_steer_the_terminal(capsys: Capture) -> None:
+def test_terminal_a_file_name_cannot_steer_it(capsys: Capture) -> None:
     output.table(("Name",), [["evil\x1b[31m\nname"]])
     assert capsys.readouterr().out == "Name\nevil\N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER}name\n"
 

@@ -104,7 +104,7 @@ def test_lazy_unmount_with_open_files_ends_after_the_last_close(stage) -> None:
     mount.stop()
 
 
-def test_daemon_writes_no_core(stage) -> None:
+def test_coredump_the_daemon_writes_none(stage) -> None:
     mount = stage.mount()
     limits = Path(f"/proc/{mount.daemon.pid}/limits").read_text()
     core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))

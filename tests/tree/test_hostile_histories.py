@@ -10,7 +10,7 @@ from tests.simulation.tree_hostile import Hostile
 
 
 @pytest.mark.parametrize("seed", range(80))
-def test_nonsense_breaks_neither_the_tree_nor_convergence(seed: int) -> None:
+def test_ops_total_nonsense_breaks_neither_the_tree_nor_convergence(seed: int) -> None:
     rng = random.Random(seed)
     network = Network()
     group: list[Device] = [Device(0, network, rng), Device(1, network, rng), Hostile(2, network, rng)]
