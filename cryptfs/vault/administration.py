@@ -155,7 +155,7 @@ async def pending_requests(vault: Vault) -> Pending:
         for one in askings
         if one.digest not in book.denied
     )
-    vault.news.learn_requests((*left_out, *skipped))
+    vault.standing.news.learn_requests((*left_out, *skipped))
     return Pending(requests, (*left_out, *skipped))
 
 

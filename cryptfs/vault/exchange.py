@@ -68,7 +68,11 @@ class Exchange:
         vault = self._vault
         self.statements = await vault.sender.list("m/")
         membership = await refresh(
-            vault.sender, vault.home.cache_dir / "members", vault.standing.membership, self.statements, vault.news
+            vault.sender,
+            vault.home.cache_dir / "members",
+            vault.standing.membership,
+            self.statements,
+            vault.standing.news,
         )
         lists = await vault.certificates.refresh(self.statements, membership or vault.standing.membership)
         if membership is None:

@@ -116,13 +116,11 @@ class _Opening:
             log.error("%d parts of the journal were damaged; what they held is lost", recovered.damaged_frames)
         damaged = recovered is not None and recovered.damaged_frames > 0
         replica = self._replica = self._open_replica(membership)
-        standing = Standing(membership, Logs(replica, membership.graph), _entry_of(membership))
+        standing = Standing(membership, Logs(replica, membership.graph), _entry_of(membership), news)
         segments = SegmentNames(replica)
         cache = Cache(membership.vault, home.cached_packs_dir, self._sender, segments, self._options.cache_bytes)
         trust = Trust(home, local_key(keys.local_secret, "memory"), standing, self._sender)
-        vault = Vault(
-            Parts(home, standing, trust, news, replica, journal, self._sender, cache, self._options, self._faults)
-        )
+        vault = Vault(Parts(home, standing, trust, replica, journal, self._sender, cache, self._options, self._faults))
         found = Found.read(recovered, standing.log_id)
         await self._catch_up(vault, found)
         if found is not None:

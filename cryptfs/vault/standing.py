@@ -7,6 +7,7 @@ from cryptfs.group.authority import Tier
 from cryptfs.group.keyring import Keyring
 from cryptfs.group.membership import Membership
 from cryptfs.vault.logs import Logs, LogState
+from cryptfs.vault.news import News
 
 __all__ = ["Standing"]
 
@@ -14,8 +15,9 @@ __all__ = ["Standing"]
 class Standing:
     """One device in one vault. `membership` is replaced when statements arrive; the log stays the same."""
 
-    def __init__(self, membership: Membership, logs: Logs, entry: bytes) -> None:
+    def __init__(self, membership: Membership, logs: Logs, entry: bytes, news: News) -> None:
         self.logs = logs
+        self.news = news
         self.entry = entry
         """Id of the entry that this device acts under, 32 bytes; it may have been removed by now."""
         self.membership = membership

@@ -30,9 +30,9 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "refused_objects": dict(vault.reader.problems),
         "ignored_objects": [
             {"reason": one.reason, "count": one.count, "names": list(one.names)}
-            for one in vault.news.ignored(vault.membership)
+            for one in vault.standing.news.ignored(vault.membership)
         ],
-        "group_news": list(vault.news.group),
+        "group_news": list(vault.standing.news.group),
         "pending_operations": len(vault.pending),
         "pending_bytes": vault.pending_bytes(),
         "dirty_bytes": vault.dirty_bytes,

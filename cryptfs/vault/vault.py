@@ -42,7 +42,6 @@ from cryptfs.vault.journal import (
     Submitted,
     Wrote,
 )
-from cryptfs.vault.news import News
 from cryptfs.vault.packer import Packer
 from cryptfs.vault.pending import PENDING_MAX, Pending
 from cryptfs.vault.pull import LogReader
@@ -81,7 +80,6 @@ class Parts:
     home: VaultHome
     standing: Standing
     trust: Trust
-    news: News
     replica: Replica
     journal: Journal
     sender: Sender
@@ -98,7 +96,6 @@ class Vault:
         self.home = parts.home
         self.standing = parts.standing
         self.trust = parts.trust
-        self.news = parts.news
         self.vault_id = parts.standing.vault
         self.replica = parts.replica
         self.journal = parts.journal
