@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "role": ("removing", "Change what a member or device may do."),
     "rotate": ("removing", "Change the key."),
     "reconcile": ("removing", "Hand the key to those who lack it."),
+    "collect": ("collecting", "Delete what nobody uses any more."),
     "verify": ("verifying", "Check every statement and signature, and show the words to compare."),
     "audit": ("auditing", "List who did what, in order, and what is odd about it."),
     "policy": ("policy", "Show or change the settings of a vault."),

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +19,7 @@ from cryptfs.vault.home import VaultHome
 from cryptfs.vault.opening import open_vault
 from cryptfs.vault.vault import Vault, VaultOptions
 
-__all__ = ["mount_point_of", "open_here", "open_tree", "open_with", "vault_options"]
-
-
-def vault_options(options: Mapping[str, str]) -> VaultOptions:
-    """What of the options in force concerns the vault itself."""
-    limits = {"cache_bytes": int(options["cache_size"])} if "cache_size" in options else {}
-    return VaultOptions(read_only=options.get("ro") == "yes", **limits)
+__all__ = ["mount_point_of", "open_here", "open_tree", "open_with"]
 
 
 @contextlib.asynccontextmanager
@@ -41,7 +35,7 @@ async def open_with(home: VaultHome, keys: DeviceKeys, *, read_only: bool = Fals
     # What the vault only warns of is for the log of a mount; an error is for the person even here.
     logging.basicConfig(level=logging.ERROR, format="cryptfs: %(message)s")
     settings = home.read_settings()
-    options = vault_options(gather_options([], settings=settings.options))
+    options = VaultOptions.of(gather_options([], settings=settings.options))
     if read_only:
         options = replace(options, read_only=True)
     async with open_vault(home, keys, open_store(settings.store), options) as vault:

@@ -17,6 +17,8 @@ _VALUES: Final[Mapping[str, frozenset[str]]] = {
     "log_level": frozenset({"error", "warning", "info", "debug"}),
 }
 _SIZES: Final = frozenset({"cache_size"})
+_NUMBERS: Final[Mapping[str, tuple[int, str]]] = {"history_days": (3650, "days"), "collect_hours": (8760, "hours")}
+"""The largest value, and what it counts; 0 is allowed."""
 
 _SPELLED: Final[Mapping[str, tuple[str, str]]] = {
     "rw": ("ro", "no"),
@@ -50,7 +52,7 @@ def gather_options(
     options: dict[str, str] = {}
     for name, value in (settings or {}).items():
         options.update(_option(name.replace("-", "_"), value, "the settings file"))
-    for name in (*_FLAGS, *_VALUES, *_SIZES):
+    for name in (*_FLAGS, *_VALUES, *_SIZES, *_NUMBERS):
         variable = f"CRYPTFS_{name.upper()}"
         if variable in environ:
             options.update(_option(name, environ[variable], variable))
@@ -91,11 +93,16 @@ def _option(name: str, value: str, where: str) -> dict[str, str]:
         raise UsageError(f"'{name}={value}' in {where}: {name} takes yes or no.")
     if name in _SIZES:
         return {name: str(parse_size(value))}
+    if name in _NUMBERS:
+        most, unit = _NUMBERS[name]
+        if value.isascii() and value.isdigit() and int(value) <= most:
+            return {name: str(int(value))}
+        raise UsageError(f"'{name}={value}' in {where}.", f"{name} is a number of {unit}, at most {most}.")
     if name in _VALUES:
         if value in _VALUES[name]:
             return {name: value}
         raise UsageError(f"'{name}={value}' in {where}.", f"{name} is one of {', '.join(sorted(_VALUES[name]))}.")
     if _IGNORED.fullmatch(name):
         return {}
-    known = sorted({*_FLAGS, *_VALUES, *_SIZES} | set(_SPELLED))
+    known = sorted({*_FLAGS, *_VALUES, *_SIZES, *_NUMBERS} | set(_SPELLED))
     raise UsageError(f"There is no option '{name}' ({where}).", f"Known: {', '.join(known)}.")

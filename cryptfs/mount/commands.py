@@ -49,6 +49,7 @@ class Commands:
             "info": self._info,
             "umount": self._umount,
             "admin": self._admin,
+            "collect": self._collect,
         }
 
     async def _ping(self, _: Answer, __: Say) -> Answer:
@@ -91,6 +92,25 @@ class Commands:
             raise UsageError("`admin` needs an object of arguments.")
         async with self.acting:
             return await perform(self._vault, str(request.get("act")), arguments)
+
+    async def _collect(self, request: Answer, say: Say) -> Answer:
+        """One run of the collector; `now` and `history` as in `Collector.run`."""
+        words: list[str] = []
+
+        async def progress() -> None:
+            while True:
+                await trio.sleep(_PROGRESS_SECONDS)
+                if words:
+                    await say({"progress": {"text": words[-1]}})
+                    words.clear()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(progress)
+            done = await self._vault.collector.run(
+                now=bool(request.get("now")), history=bool(request.get("history")), say=words.append
+            )
+            nursery.cancel_scope.cancel()
+        return done.as_json()
 
     async def _umount(self, request: Answer, _: Say) -> Answer:
         """Hand over and unmount; the kernel may still ask us things while it does, hence the thread."""

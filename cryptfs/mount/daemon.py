@@ -70,8 +70,7 @@ def serve(home: VaultHome, keys: DeviceKeys, store: str, point: Path, options: M
     level = "debug" if wanted.debug else options.get("log_level", "info")
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     harden()
-    limits = {"cache_bytes": int(options["cache_size"])} if "cache_size" in options else {}
-    vault_options = VaultOptions(read_only=wanted.read_only, **limits)
+    vault_options = VaultOptions.of(options)
     place = prepare(point, home.name, nonempty=wanted.nonempty)
     process = MountProcess(
         lambda: open_vault(home, keys, open_store(store), vault_options), home.name, home.control_socket, place, wanted

@@ -15,12 +15,14 @@ from cryptfs.tree.database import Database
 from cryptfs.tree.facts import Facts
 from cryptfs.tree.ids import PROVISIONAL_PREFIX, Ids, op_id_of, provisional_id, st_of_k
 from cryptfs.tree.merge import apply
+from cryptfs.tree.retirement import Retirements
 from cryptfs.tree.rows import NodeRow, Rows
 from cryptfs.tree.schema import ROOT_ST, open_sealed
 from cryptfs.tree.state import Author, State, Step
 from cryptfs.tree.tentative import Tentative
 from cryptfs.tree.times import Times
 from cryptfs.tree.undo import UndoLog
+from cryptfs.tree.uses import Uses
 
 __all__ = ["Core", "StateTable"]
 
@@ -44,6 +46,8 @@ class Core:
         self.state = State(self.rows, self.ids, self.facts)
         self.applied = Applied(db, self.undo)
         self.tentative = Tentative(db)
+        self.uses = Uses(db, self.ids, self.facts, self.applied, self.undo)
+        self.retirements = Retirements(db)
         self.set_label("", 0)
         self._next_k = self._written_k = self._meta_int("next_k")
         if self.rows.node(ROOT_ST) is None:

@@ -269,6 +269,14 @@ class Rows:
         rows = self._db.all("SELECT * FROM node WHERE gone_l BETWEEN 0 AND ? ORDER BY st", (stamp,))
         return [NodeRow._make(row) for row in rows]
 
+    def anything_expires(self, stamp: int) -> bool:
+        """Whether `expired_history` or `expired_nodes` would give anything."""
+        old = self._db.one("SELECT 1 FROM history WHERE sup_l <= ? LIMIT 1", (stamp,))
+        return (
+            old is not None
+            or self._db.one("SELECT 1 FROM node WHERE gone_l BETWEEN 0 AND ? LIMIT 1", (stamp,)) is not None
+        )
+
     # ---- containers
 
     def container(self, place: int, ident: bytes) -> Container | None:

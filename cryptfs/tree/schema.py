@@ -12,7 +12,7 @@ from cryptfs.tree.database import Database, ReplicaDamaged
 
 __all__ = ["ROOT_ST", "SCHEMA_VERSION", "ReplicaDamaged", "open_sealed"]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 ROOT_ST: Final = 1
 CACHE_KIB: Final = 12288
 IN_MEMORY: Final = ":memory:"
@@ -73,6 +73,20 @@ _TABLES: Final = (
     "CREATE TABLE meta(k TEXT PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID",
 )
 
+_SINCE_2: Final = (
+    # ---- for collection: facts about sealed contents, and how far this device is with what it has retired
+    # ranges: encoded (offset, length). unread: paged contents whose manifest has not been read.
+    """CREATE TABLE uses(
+        place INTEGER NOT NULL, id BLOB NOT NULL, op BLOB NOT NULL, ranges BLOB NOT NULL, PRIMARY KEY(place, id, op)
+        ) WITHOUT ROWID""",
+    "CREATE TABLE unread(op BLOB PRIMARY KEY) WITHOUT ROWID",
+    # seq: own segment that tells of the retire, or a later one; acked_ms: when all had acknowledged it; gone: deleted.
+    """CREATE TABLE retirement(
+        place INTEGER NOT NULL, id BLOB NOT NULL, seq INTEGER NOT NULL, asked_ms INTEGER NOT NULL, acked_ms INTEGER,
+        gone INTEGER NOT NULL, PRIMARY KEY(place, id)) WITHOUT ROWID""",
+)
+"""Tables that a replica of version 1 lacks; they are filled from the others."""
+
 
 _WAL_PAGES: Final = "wal_autocheckpoint=16384"
 """64 MiB between two checkpoints: each flushes the disk twice while everything waits."""
@@ -102,9 +116,9 @@ def _prepare(db: Database, key: bytes | None) -> None:
     for setting in settings:
         db.all("PRAGMA " + setting)  # one pragma an execute: a list stops at the first row
     version = db.pragma("user_version")  # a wrong key shows here
-    if version == 0:
+    if version in (0, 1):
         db.run("BEGIN IMMEDIATE")
-        for statement in _TABLES:
+        for statement in (*_TABLES, *_SINCE_2) if version == 0 else _SINCE_2:
             db.run(statement)
         db.pragma("user_version", SCHEMA_VERSION)
         db.run("COMMIT")

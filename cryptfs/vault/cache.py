@@ -8,6 +8,7 @@ can still be read: each is compared by itself then.
 import hashlib
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from cryptfs.format.content import WHERE_BODY2, WHERE_PACK, Loc
 from cryptfs.format.limits import PACK_MAX, SEGMENT_MAX
 from cryptfs.format.names import pack_name
 from cryptfs.format.segment import parse_segment
+from cryptfs.tree.places import Moves, Place, Used, present_place
 from cryptfs.tree.replica import Replica
 from cryptfs.vault.containers import Container
 from cryptfs.vault.disk import local_disk
@@ -58,6 +60,7 @@ class Cache:
         self.segments = segments
         self._limit = limit
         self._known: dict[tuple[int, bytes], Container] = {}
+        self._moves: Moves = {}
         self._fetching: dict[tuple[int, bytes], trio.Lock] = {}
         self.damaged: dict[str, str] = {}
         """Objects that did not verify, with what was wrong."""
@@ -75,11 +78,41 @@ class Cache:
             here = path.exists()
             known = self._known[key] = Container(-1, loc.where, loc.id, path if here else None)
             known.verified = here  # only what was verified bears this name; what rots later does not open
+            self._relocate(known)
         return known
+
+    def follow(self, moves: Moves) -> None:
+        """These records were copied to other containers by who holds them; replaces what was said before."""
+        self._moves = moves
+        for container in self._known.values():
+            self._relocate(container)
+
+    def _relocate(self, container: Container) -> None:
+        place = Place(container.where, container.id)
+        container.relocated = partial(self._moved, place) if place in self._moves else None
+
+    def _moved(self, place: Place, off: int) -> tuple[Container, int] | None:
+        there = present_place(Used(*place, off, 1), self._moves, 1)[0]
+        if there.place == place:
+            return None
+        return self.container(Loc(there.where, there.id, 0)), there.off
+
+    def unnamed(self) -> list[Container]:
+        """Packs made here that the store has, and no segment names yet."""
+        return [one for one in self._known.values() if one.where == WHERE_PACK and not one.named]
+
+    def forget(self, place: Place) -> None:
+        """The object is gone from the store; programs that have the file open may read its copy here to the end."""
+        known = self._known.pop(place, None)
+        if known is not None:
+            known.drop_file(keep_readable=True)
+        with local_disk("tidying the cache"):
+            self._path(*place).unlink(missing_ok=True)
 
     def adopt(self, container: Container) -> None:
         """A container made here has its final name now."""
         self._known[container.where, container.id] = container
+        self._relocate(container)
 
     def keep_body2(self, digest: bytes, data: bytes) -> Container:
         """Keep the records that travelled in the segment `digest`. A full disk only means asking the store later."""

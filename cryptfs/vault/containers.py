@@ -12,6 +12,7 @@ Dead records are left out when a pack is closed. What lived in the old file then
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -63,7 +64,7 @@ class Written(NamedTuple):
 class Container:
     """One container. `num` is its local number (-1: never was local), `where` and `id` its final name (b"" before)."""
 
-    __slots__ = ("_fd", "id", "last_used", "moved", "named", "num", "path", "size", "verified", "where")
+    __slots__ = ("_fd", "id", "last_used", "moved", "named", "num", "path", "relocated", "size", "verified", "where")
 
     def __init__(self, num: int, where: int = 0, id_: bytes = b"", path: Path | None = None, size: int = 0) -> None:
         self.num = num
@@ -73,6 +74,8 @@ class Container:
         """The whole object (packs) or body2 (segments) on this disk; None: only in the store."""
         self.size = size
         self.moved: dict[int, tuple[Container, int]] = {}
+        self.relocated: Callable[[int], tuple[Container, int] | None] | None = None
+        """Where its holder says that the record at an offset was copied; None while nothing was (`tree/places.py`)."""
         self.verified = False
         """All of it was written here, or compared with its digest: records need no check of their own."""
         self.named = True

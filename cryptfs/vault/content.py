@@ -355,6 +355,18 @@ class FileContent(ReadContent):
         self.changed = self.logged = False
         self.pending += 1
 
+    def replace_records(self, copies: dict[int, Ref], *, whole: bool) -> None:
+        """Take copies of the same records elsewhere, and hand that over. `whole`: nothing below counts any more."""
+        if whole:
+            self.map.cut(0)
+            self._unsubmitted.clear()
+            self.cut_since = 0
+        for index, ref in copies.items():
+            self.map.put(index, ref)
+            self._unsubmitted[index] = ref
+        self.changed = True
+        self.hand_over_now()
+
     def _whole_digest(self) -> bytes:
         if self.size > _DIGEST_MAX or self.size == 0:
             return b""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from cryptfs.errors import CryptfsError, StoreError
+from cryptfs.format.operation import Relocate
 from cryptfs.store import Abort, Call, DirectoryStore
 from cryptfs.tree.integrate import Diff, integrate
 from cryptfs.tree.segment import IntegratedSegment
@@ -94,12 +95,17 @@ class Exchange:
         if gone:
             log.warning("%d segments beyond the end of a log are taken back", len(gone))
             self._tell(integrate(vault.replica, [], vault.pending.operations(), void=gone))
+            for log_id in {log_id for log_id, _ in gone}:
+                vault.replica.uses.read_again(log_id)
+            vault.cache.follow(vault.replica.uses.moves())
 
     def take(self, segments: list[IntegratedSegment]) -> None:
         """Put segments into the replica, pending operations again on top, and tell who has to know."""
         vault = self._vault
         stable = max(one.stamp for one in segments) if vault.standing.alone else -1
         self._tell(integrate(vault.replica, segments, vault.pending.operations(), stable=stable))
+        if any(isinstance(op, Relocate) for one in segments for op in one.ops):
+            vault.cache.follow(vault.replica.uses.moves())
         self.segments += sum(1 for one in segments if not one.own)
 
     def _tell(self, diff: Diff) -> None:

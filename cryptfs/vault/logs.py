@@ -4,17 +4,19 @@ A start reads only what is new, and a rule that names an old segment (docs/forma
 its stamp and what it had seen without fetching it again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
+from cryptfs.format.operation import Op, Retire
 from cryptfs.format.segment_body import LogHead
 from cryptfs.group.graph import StatementGraph, View
 from cryptfs.group.validity import Placed, next_stamp
 from cryptfs.tree.replica import Replica
 
-__all__ = ["LogState", "Logs"]
+__all__ = ["LogState", "Logs", "Told"]
 
 _ZERO: Final = bytes(32)
 
@@ -23,7 +25,9 @@ _ZERO: Final = bytes(32)
 class LogState:
     """One log as read: `next_seq`, digest and stamp of the last segment, operations so far, what it cited and saw.
 
-    `seen`: highest segment of each other log that its segments have named.
+    `seen`: highest segment of each other log that its segments have named. `telling`: its last segment with operations
+    or attestations; `asking`: its last one that retires something, and so waits for everybody's word. `wall_ms`: when
+    its author says that the last segment was made.
     """
 
     next_seq: int = 0
@@ -32,6 +36,9 @@ class LogState:
     stamp: int = 0
     mheads: tuple[bytes, ...] = ()
     seen: dict[bytes, int] = field(default_factory=dict)
+    telling: int = -1
+    asking: int = -1
+    wall_ms: int = 0
 
     def head(self, log_id: bytes) -> LogHead | None:
         """The last segment; None before the first."""
@@ -45,12 +52,36 @@ class _Kept(msgspec.Struct, array_like=True, frozen=True):
     stamp: int
     mheads: tuple[bytes, ...]
     seen: tuple[tuple[bytes, int], ...]
+    telling: int = -1
+    asking: int = -1
+    wall_ms: int = 0
 
 
 class _KeptPlace(msgspec.Struct, array_like=True, frozen=True):
     digest: bytes
     stamp: int
     mheads: tuple[bytes, ...]
+    wall_ms: int = 0
+    next_n: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a segment says besides its place: number after its last operation, whether it `tells` anything, or `asks`.
+
+    See `LogState`.
+    """
+
+    next_n: int
+    wall_ms: int
+    tells: bool
+    asks: bool
+
+    @classmethod
+    def by(cls, first_op: int, ops: Sequence[Op], wall_ms: int, *, attests: bool = False) -> "Told":
+        """What a segment with these operations says."""
+        asks = any(isinstance(op, Retire) for op in ops)
+        return cls(first_op + len(ops), wall_ms, bool(ops) or attests, asks)
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -72,8 +103,9 @@ class Logs:
             if kept is not None:
                 one = _decode_log(kept)
                 self._states[log_id] = LogState(
-                    one.next_seq, one.digest, one.next_n, one.stamp, one.mheads, dict(one.seen)
-                )
+                    one.next_seq, one.digest, one.next_n, one.stamp, one.mheads, dict(one.seen),
+                    one.telling, one.asking, one.wall_ms,
+                )  # fmt: skip
 
     def use_graph(self, graph: StatementGraph) -> None:
         """New statements are here."""
@@ -106,6 +138,19 @@ class Logs:
         kept = self._replica.meta_get(f"placed/{log_id.hex()}/{seq}") if seq < state.next_seq else None
         return _decode_place(kept).digest if kept is not None else None
 
+    def moment(self, log_id: bytes, seq: int) -> tuple[int, int] | None:
+        """(stamp, author's clock in ms) of a segment that was read or made; None if it is not known."""
+        kept = self._replica.meta_get(f"placed/{log_id.hex()}/{seq}")
+        if kept is None:
+            return None
+        place = _decode_place(kept)
+        return place.stamp, place.wall_ms
+
+    def operations_at(self, log_id: bytes, seq: int) -> int:
+        """Operations of a log up to and including a segment that was read or made; 0 if that is not known."""
+        kept = self._replica.meta_get(f"placed/{log_id.hex()}/{seq}")
+        return _decode_place(kept).next_n if kept is not None else 0
+
     def last_placed(self, log_id: bytes) -> Placed | None:
         """Where the last segment of a log stands; None before the first."""
         head = self.state(log_id).head(log_id)
@@ -121,15 +166,18 @@ class Logs:
         return view
 
     def advance(
-        self, head: LogHead, stamp: int, mheads: tuple[bytes, ...], vec: tuple[LogHead, ...], next_n: int
+        self, head: LogHead, stamp: int, mheads: tuple[bytes, ...], vec: tuple[LogHead, ...], told: Told
     ) -> None:
         """A segment was read or made. `save` remembers it, in the transaction that brings it into the replica."""
         state = self.state(head.log)
         state.next_seq, state.digest = head.seq + 1, head.digest
-        state.stamp, state.mheads, state.next_n = stamp, mheads, next_n
+        state.stamp, state.mheads, state.next_n = stamp, mheads, told.next_n
+        state.wall_ms = told.wall_ms
+        state.telling = head.seq if told.tells else state.telling
+        state.asking = head.seq if told.asks else state.asking
         state.seen.update((other.log, other.seq) for other in vec)
         self._places[head] = Placed(stamp, self._graph.view(mheads))
-        self._unsaved.append((head, _KeptPlace(head.digest, stamp, mheads)))
+        self._unsaved.append((head, _KeptPlace(head.digest, stamp, mheads, told.wall_ms, told.next_n)))
 
     def save(self) -> None:
         """Write what `advance` was told to the replica."""
@@ -137,7 +185,10 @@ class Logs:
             self._replica.meta_set(f"placed/{head.log.hex()}/{head.seq}", _encode(place))
         for log_id in sorted({head.log for head, _ in self._unsaved}):
             one = self.state(log_id)
-            kept = _Kept(one.next_seq, one.digest, one.next_n, one.stamp, one.mheads, tuple(one.seen.items()))
+            kept = _Kept(
+                one.next_seq, one.digest, one.next_n, one.stamp, one.mheads, tuple(one.seen.items()),
+                one.telling, one.asking, one.wall_ms,
+            )  # fmt: skip
             self._replica.meta_set(f"log/{log_id.hex()}", _encode(kept))
         self._unsaved.clear()
 

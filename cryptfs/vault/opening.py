@@ -119,6 +119,7 @@ class _Opening:
         standing = Standing(membership, Logs(replica, membership.graph), _entry_of(membership), news)
         segments = SegmentNames(replica)
         cache = Cache(membership.vault, home.cached_packs_dir, self._sender, segments, self._options.cache_bytes)
+        cache.follow(replica.uses.moves())
         trust = Trust(home, local_key(keys.local_secret, "memory"), standing, self._sender)
         vault = Vault(Parts(home, standing, trust, replica, journal, self._sender, cache, self._options, self._faults))
         found = Found.read(recovered, standing.log_id)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final
 
 from cryptfs.format.content import INLINE_MAX
-from cryptfs.format.operation import Create, Op, Put, SetXattr
+from cryptfs.format.operation import Adopted, Create, Op, Put, Relocate, Retire, SetXattr, Unretire
 from cryptfs.vault.journal import Submitted
 
 __all__ = ["PENDING_MAX", "Batch", "Pending"]
@@ -90,5 +90,9 @@ def _estimate(op: Op) -> int:
             return 300 + min(INLINE_MAX, 48 * chunks)
         case SetXattr():
             return 100 + len(op.key) + len(op.value)
+        case Retire() | Unretire() | Adopted():
+            return 50 + 40 * len(op.containers)
+        case Relocate():
+            return 150 + 30 * len(op.ranges)
         case _:
             return 400  # a rename: two versions and a name of 255 bytes

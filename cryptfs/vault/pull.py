@@ -21,7 +21,7 @@ from cryptfs.group.membership import Membership
 from cryptfs.group.validity import Claim, Missing, counts, given_up, judge_segment
 from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.cache import SegmentNames
-from cryptfs.vault.logs import Logs
+from cryptfs.vault.logs import Logs, Told
 from cryptfs.vault.upload import Sender
 
 __all__ = ["LogReader", "Take"]
@@ -93,11 +93,11 @@ class LogReader:
                     progress = await self._read_log(log_id, waiting[log_id]) or progress
                 anything = anything or progress
         finally:
-            self._flush()
+            self.flush()
         return anything
 
-    def _flush(self) -> None:
-        """Hand over what is ready; from then on the replica remembers that it was read."""
+    def flush(self) -> None:
+        """Hand over what is ready; from then on the replica remembers that it was read. No waiting."""
         if self._ready:
             self._take(self._ready)
             self._ready = []  # not before: what could not be taken is taken by the next flush
@@ -125,7 +125,7 @@ class LogReader:
             moved = True
             self._ready.append(read)
             if len(self._ready) >= _BATCH:
-                self._flush()
+                self.flush()
         return moved
 
     async def _read_segment(self, log_id: bytes, names: list[str]) -> IntegratedSegment | None:
@@ -177,7 +177,8 @@ class LogReader:
         if raw.body2:
             self._names.learn(raw.digest, name)
         head = LogHead(raw.log_id, raw.seq, raw.digest)
-        self._logs.advance(head, body.stamp, body.mheads, body.vec, body.first_op + len(body.ops))
+        told = Told.by(body.first_op, body.ops, body.wall_ms, attests=bool(body.attest))
+        self._logs.advance(head, body.stamp, body.mheads, body.vec, told)
         own = owner is not None and owner.entry in membership.own
         return IntegratedSegment(
             log=raw.log_id, seq=raw.seq, digest=raw.digest, stamp=body.stamp, wall_ms=body.wall_ms,
@@ -201,4 +202,4 @@ class LogReader:
             return
         body = self._open(raw, raw.log_id)
         self._ready.append(self._accept(raw, body, name))
-        self._flush()
+        self.flush()

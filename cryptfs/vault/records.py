@@ -26,12 +26,20 @@ SOLO_PACK_TARGET: Final = (64 << 20) - (1 << 20)
 _OPENED_MAX: Final = 32 << 20
 """Bytes of opened chunks kept in memory."""
 
+_MOVES_MAX: Final = 64
+"""Moves by holders followed in a row; they may say anything, also a circle."""
+
 
 def locate(ref: Ref) -> tuple[Container, int]:
     """Container and offset where the record lies now."""
     container, off = ref.container, ref.off
     while container.moved:
         place = container.moved.get(off)
+        if place is None:
+            break
+        container, off = place
+    for _ in range(_MOVES_MAX):
+        place = container.relocated(off) if container.relocated is not None else None
         if place is None:
             break
         container, off = place
@@ -93,6 +101,21 @@ class Records:
         self.sealed += 1
         pack.records.append(Written(holder, index, ref, length, plain_len))
         if pack is self.filling and pack.size >= SHARED_PACK_TARGET:
+            self.filling = None
+            self._pack_full(pack)
+        return ref
+
+    def copy_record(self, holder: Holder, index: int, old: Ref, record: bytes | memoryview, plain_len: int) -> Ref:
+        """Write the sealed record `old` once more, into the shared pack. Raises as `seal_chunk`."""
+        pack = self.filling
+        if pack is None:
+            pack = self.filling = self.open_pack()
+        room = pack.reserve(len(record))
+        room[:] = record
+        room.release()
+        ref = Ref(pack, pack.take(len(record)), old.fkv, old.hash)
+        pack.records.append(Written(holder, index, ref, len(record), plain_len))
+        if pack.size >= SHARED_PACK_TARGET:
             self.filling = None
             self._pack_full(pack)
         return ref

@@ -17,10 +17,10 @@ import trio
 
 from cryptfs import VERSION
 from cryptfs.crypto.keys import KeyLabel
-from cryptfs.errors import CryptfsError, LocalDisk, NotAllowed
+from cryptfs.errors import CryptfsError, LocalDisk, NotAllowed, Retry
 from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Loc
 from cryptfs.format.names import segment_name
-from cryptfs.format.operation import Create, Op, Put, Rekey
+from cryptfs.format.operation import Create, Op, Put, Rekey, Relocate
 from cryptfs.format.pack import PACK_SHARED
 from cryptfs.format.segment import LogHead, PackRef, RawSegment, SegmentBody, build_segment, parse_segment
 from cryptfs.group.authority import Tier
@@ -33,9 +33,11 @@ from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.containers import Container, OpenPack, Ref, Written
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.journal import Sealed, SegmentConfirmed
+from cryptfs.vault.logs import Told
 from cryptfs.vault.manifest import Snapshot, light_content, paged_content, plan_pages, seal_root
 from cryptfs.vault.pending import Batch
 from cryptfs.vault.records import locate
+from cryptfs.vault.rescue import Rescue
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
@@ -46,6 +48,8 @@ log = logging.getLogger(__name__)
 
 _BODY2_TARGET: Final = 1 << 20
 """Bytes of records that travel in the segment itself: a small save is one upload."""
+_ROUNDS: Final = 5
+"""Tries to make a segment while others retire what it refers to."""
 _DISK_WAIT: Final = 1.0
 """Seconds between two tries to write a segment to a failing disk."""
 
@@ -96,6 +100,7 @@ class Sealer:
     def __init__(self, vault: "Vault") -> None:
         self._vault = vault
         self._lock = trio.Lock()
+        self._rescue = Rescue(vault)
         self.segments = 0
         self.reencrypting = False
         """What lies under older keys is being sealed anew, see `reencrypt.py`."""
@@ -114,22 +119,33 @@ class Sealer:
             if not vault.pending and not anyway:
                 return False
             vault.check_may_seal()
-            if not vault.standing.alone:
-                await vault.exchange.pull()  # nothing is sealed on a view that may be old
-                vault.check_may_seal()
-            vault.hand_over_pending()
-            work = self._begin()
-            try:
-                contents = await self._contents(work)
-                sealed, ops, ids = self._build(work, contents)
-                await self._decide(sealed)
-            except BaseException:
-                for snap in work.snapshots.values():
-                    snap.file.map.abandon_sealing()
-                raise
-            self._settle(work, sealed, ops, ids)
-            await self._send(sealed)
-            return True
+            for _ in range(_ROUNDS):
+                if not vault.standing.alone:
+                    await vault.exchange.pull()  # nothing is sealed on a view that may be old
+                    vault.check_may_seal()
+                await self._rescue.bring_out()
+                vault.hand_over_pending()
+                if await self._attempt():
+                    return True
+            raise Retry("Others tidy up so quickly that no change could be sealed.", "It is tried again.")
+
+    async def _attempt(self) -> bool:
+        """Make and send one segment; False if something was retired meanwhile that it would refer to."""
+        work = self._begin()
+        try:
+            contents = await self._contents(work)
+            self._vault.reader.flush()  # what the segment says it has seen must be in the tree that it is judged by
+            if self._rescue.needed():
+                _abandon(work)
+                return False
+            sealed, ops, ids = self._build(work, contents)
+            await self._decide(sealed)
+        except BaseException:
+            _abandon(work)
+            raise
+        self._settle(work, sealed, ops, ids)
+        await self._send(sealed)
+        return True
 
     async def seal_rekeys(self, rekeys: Iterable[R]) -> list[R]:
         """Make and send a segment of those of `rekeys` that still hold when nothing can come between any more.
@@ -145,6 +161,10 @@ class Sealer:
             vault.check_may_seal()
             if vault.standing.role is None or vault.standing.role < Tier.ADMIN:  # its segment would not count
                 raise NotAllowed("Only admins and owners can seal anew what is there.")
+            await self._rescue.bring_out()
+            self._vault.reader.flush()
+            if self._rescue.needed():  # this segment, too, acknowledges what it has seen
+                return []
             holding = [one for one in rekeys if one.holds()]
             if not holding:
                 return []
@@ -299,8 +319,12 @@ class Sealer:
         return Sealed(own.next_seq, name, data, work.batch.upto, tuple(ids.items())), ops, ids
 
     def _new_packs(self, work: _Work) -> tuple[PackRef, ...]:
-        """Packs that no segment has named before, by itself or through its manifests, sorted by id."""
-        new = {one.id: one for one in (*self._places(work, WHERE_PACK), *work.manifests) if not one.named}
+        """Packs that no segment has named before, sorted by id.
+
+        Also those that nothing refers to any more: who names a container holds it, and can remove it.
+        """
+        sent = [one for one in self._vault.cache.unnamed() if one.num not in self._vault.records.local]
+        new = {one.id: one for one in (*self._places(work, WHERE_PACK), *work.manifests, *sent) if not one.named}
         return tuple(PackRef(one.id, one.size, PACK_SHARED) for _, one in sorted(new.items()))
 
     # ---- after the signature --------------------------------------------------------------------------------------
@@ -351,8 +375,7 @@ class Sealer:
             vault.container(Loc(WHERE_PACK, pack.id, 0)).named = True
         vault.pending.settled(sealed.upto_k)
         head = LogHead(raw.log_id, raw.seq, raw.digest)
-        next_n = vault.standing.log.next_n + len(ops)
-        vault.standing.logs.advance(head, work.stamp, work.mheads, work.vec, next_n)
+        vault.standing.logs.advance(head, work.stamp, work.mheads, work.vec, Told.by(first, ops, work.wall_ms))
         vault.standing.logs.save()
         self._release_files(work)
         self._drop_dead_packs()
@@ -370,6 +393,8 @@ class Sealer:
         if work.ahead or not vault.replica.mark_sealed(segment, sealed.upto_k, vanished, stable=stable):
             later = [(entry.k, entry.op) for entry in vault.pending.entries() if entry.k > sealed.upto_k]
             integrate(vault.replica, [segment], later, stable=stable)
+        if any(isinstance(op, Relocate) for op in ops):
+            vault.cache.follow(vault.replica.uses.moves())
 
     def _release_files(self, work: _Work) -> None:
         """Contents with nothing pending need not stay in memory."""
@@ -402,6 +427,11 @@ class Sealer:
         head = vault.standing.log.head(vault.standing.log_id)
         if head is not None and head.seq == sealed.seq:
             await vault.trust.sent(head)
+
+
+def _abandon(work: _Work) -> None:
+    for snap in work.snapshots.values():
+        snap.file.map.abandon_sealing()
 
 
 def _placer(here: dict[tuple[int, int], int]) -> Callable[[Ref], Loc]:

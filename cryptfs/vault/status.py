@@ -46,6 +46,7 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "nodes": vault.replica.count_nodes(),
         "cache_bytes": vault.cache.used(),
         "damaged": dict(vault.cache.damaged),
+        "collection": vault.collector.last.as_json() if vault.collector.last is not None else None,
         "log": {
             "id": vault.standing.log_id.hex(),
             "next_segment": vault.standing.log.next_seq,

@@ -34,6 +34,9 @@ _LULL_LATEST: Final = 5.0
 """Seconds without a write, and seconds at most, before a full pack is finished and sent."""
 _TROUBLE_WAIT: Final = 5.0
 _SPACE_EVERY: Final = 30.0
+_COLLECT_FIRST: Final = 300.0
+_COLLECT_EVERY: Final = 3600.0
+"""Seconds until what is unused is looked for, and from one look to the next."""
 _HOUSEKEEPING_EVERY: Final = 15
 """Commits between two looks at the cache and the journal's length."""
 _JOURNAL_MAX: Final = 8 << 20
@@ -65,11 +68,16 @@ class Upkeep:
         """More waits for the store than this device was told to keep."""
         self.store_space: tuple[int, int] | None = None
         self._changed = trio.Event()
+        self._began = time.monotonic()
 
     def changed(self) -> None:
         """Something is pending."""
         if not self._changed.is_set():
             self._changed.set()
+
+    def open_for(self) -> float:
+        """Seconds since the vault was opened."""
+        return time.monotonic() - self._began
 
     async def run(self, nursery: trio.Nursery) -> None:
         """Start the tasks."""
@@ -78,6 +86,8 @@ class Upkeep:
         nursery.start_soon(self._vault.exchange.run)
         if not self._vault.options.read_only:
             nursery.start_soon(self._seal_regularly)
+            nursery.start_soon(self._vault.acknowledging.run)
+            nursery.start_soon(self._collect_regularly)
 
     async def _commit_regularly(self) -> None:
         turn = 0
@@ -128,6 +138,17 @@ class Upkeep:
                 await trio.sleep(_TROUBLE_WAIT)
             else:
                 self.over("sealing")
+
+    async def _collect_regularly(self) -> None:
+        await trio.sleep(_COLLECT_FIRST)
+        while True:
+            try:
+                await self._vault.collector.run()
+            except CryptfsError as err:
+                self.note("collecting", err)
+            else:
+                self.over("collecting")
+            await trio.sleep(_COLLECT_EVERY)
 
     async def _wait_until_due(self) -> None:
         pending = self._vault.pending

@@ -147,6 +147,21 @@ class Sender:
         space = await self._read(lambda: self.store.space(call))
         return (space.total, space.free) if space is not None else None
 
+    async def delete(self, key: str) -> None:
+        """Remove an object that nobody needs any more; one that is gone already is as good. Raises StoreError."""
+        call = Call.within(_READ_SECONDS, self._abort)
+        try:
+            await trio.to_thread.run_sync(
+                lambda: self.store.delete(key, call), limiter=self._writes, abandon_on_cancel=True
+            )
+        except NotFound:
+            return
+
+    async def dates(self, prefix: str) -> dict[str, int]:
+        """When the store says that it got each object, ms since 1970. Raises StoreError."""
+        call = Call.within(_CALL_SECONDS, self._abort)
+        return await self._read(lambda: {stat.key: stat.mtime_ms for stat in self.store.list(prefix, call)})
+
     async def delete_quietly(self, key: str) -> None:
         """Remove an object that nobody needs any more, if the store lets us; it may belong to somebody else."""
         call = Call.within(_READ_SECONDS, self._abort)

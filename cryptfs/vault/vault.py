@@ -9,33 +9,29 @@ import errno
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from cryptfs.errors import CryptfsError, FsError, LocalDiskFull, Quota
-from cryptfs.faults import Faults
 from cryptfs.format.content import Content, Inline, Loc
 from cryptfs.format.operation import Create, Link, Op, Put, SetXattr, Ver, op_id_bytes, provisional_op_id
 from cryptfs.format.pack import PackHint
 from cryptfs.group.keyring import Keyring
 from cryptfs.group.membership import Membership
-from cryptfs.tree.replica import Replica
-from cryptfs.vault.cache import Cache
+from cryptfs.vault.acknowledging import Acknowledging
 from cryptfs.vault.certificates import Certificates
 from cryptfs.vault.chunkmap import Delta, encode_delta
 from cryptfs.vault.cited import Cited
+from cryptfs.vault.collect import Collector
 from cryptfs.vault.containers import Container, OpenPack
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.disk import Space, space_of
 from cryptfs.vault.exchange import Exchange
-from cryptfs.vault.home import VaultHome
 from cryptfs.vault.info import file_info, path_of
 from cryptfs.vault.journal import (
     Base,
     Entry,
-    Journal,
     PackOpened,
     Record,
     Sealed,
@@ -43,16 +39,14 @@ from cryptfs.vault.journal import (
     Wrote,
 )
 from cryptfs.vault.packer import Packer
+from cryptfs.vault.parts import Parts, VaultOptions
 from cryptfs.vault.pending import PENDING_MAX, Pending
 from cryptfs.vault.pull import LogReader
 from cryptfs.vault.records import Records
 from cryptfs.vault.sealer import Sealer
-from cryptfs.vault.standing import Standing
 from cryptfs.vault.status import vault_status
 from cryptfs.vault.stored import StoredContent
-from cryptfs.vault.trust import Trust
 from cryptfs.vault.upkeep import Upkeep
-from cryptfs.vault.upload import Sender
 
 __all__ = ["Parts", "Vault", "VaultOptions"]
 
@@ -62,30 +56,6 @@ _RIDE_MAX: Final = 256 << 10
 """Bytes of records that ride in the journal at one commit; more are flushed in their pack files."""
 _DIRTY_ALL_MAX: Final = 32 << 20
 """Bytes of plaintext in memory, all files together."""
-
-
-@dataclass(frozen=True, slots=True)
-class VaultOptions:
-    """How a vault is opened. `cache_bytes` bounds confirmed packs, `spool_bytes` those that wait for the store."""
-
-    read_only: bool = False
-    cache_bytes: int = 10 << 30
-    spool_bytes: int = 50 << 30
-
-
-@dataclass(slots=True)
-class Parts:
-    """What `opening.py` hands to a vault."""
-
-    home: VaultHome
-    standing: Standing
-    trust: Trust
-    replica: Replica
-    journal: Journal
-    sender: Sender
-    cache: Cache
-    options: VaultOptions
-    faults: Faults
 
 
 class Vault:
@@ -126,6 +96,8 @@ class Vault:
         self.certificates = Certificates(
             parts.home.revocation_dir, self.sender, self.membership, self.wall_ms, lambda: self.trust.memory
         )
+        self.collector = Collector(self)
+        self.acknowledging = Acknowledging(self)
         self.exchange = Exchange(self)
         self.reader = LogReader(
             self.membership, self.sender, self.standing.logs, self.cache.segments, self.exchange.take

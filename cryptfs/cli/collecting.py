@@ -1,0 +1,97 @@
+"""`cryptfs-admin collect`: giving the space of what nobody uses any more back to the store."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
+from cryptfs.cli.asking import agree, yes_option
+from cryptfs.cli.control import Answer, Daemon
+from cryptfs.cli.opening import open_here
+from cryptfs.cli.output import document, line, moment, note, safe, size
+from cryptfs.errors import NotAllowed
+from cryptfs.vault.home import VaultHome
+
+__all__ = ["collect"]
+
+
+@click.command(short_help="Delete what nobody uses any more.")
+@vault_argument()
+@click.option("--now", is_flag=True, help="Do not wait a day after everybody has acknowledged.")
+@click.option("--history", is_flag=True, help="First let all old versions and the trash go (administrators).")
+@yes_option()
+@json_option()
+@passphrase_option()
+def collect(*, name: str, now: bool, history: bool, yes: bool, as_json: bool, passphrase_file: Path | None) -> None:
+    """Look for packs of this device in the vault NAME that nobody uses any more, and delete those that may go.
+
+    A mount does this by itself every hour. Before a pack is deleted every device that may write has to acknowledge
+    that it will not use it again; then a day passes, unless --now is given. Nothing waives the acknowledgements.
+    """
+    home = VaultHome.of(name)
+    home.require()
+    if history:
+        told = [
+            f"All old versions of files in '{name}', and everything in the trash, will be gone for every member.",
+            "This cannot be taken back.",
+        ]
+        agree(told, "Let them go?", yes=yes)
+    daemon = Daemon.find(home)
+    if daemon is None:
+        answer = trio.run(_collect_here, home, passphrase_file, now, history)
+    else:
+        with daemon:
+            answer = daemon.ask("collect", on_progress=_show, patience=None, now=now, history=history)
+    answer.pop("ok", None)
+    if as_json:
+        document(answer)
+    else:
+        _tell(answer)
+    if answer["held_back"]:
+        raise NotAllowed("Nothing was deleted: " + str(answer["held_back"]))
+
+
+async def _collect_here(home: VaultHome, passphrase_file: Path | None, now: bool, history: bool) -> dict[str, Any]:
+    async with open_here(home, passphrase_file) as vault:
+        done = await vault.collector.run(now=now, history=history, say=note)
+        return done.as_json()
+
+
+def _show(answer: Answer) -> None:
+    note(str(answer["progress"].get("text", "")))
+
+
+def _tell(answer: Answer) -> None:
+    if answer["history_let_go"]:
+        line("Old versions and deleted files beyond the retention are let go.")
+    if answer["repacked"]:
+        line(f"Copied what is in use out of {_packs(answer['repacked'])}.")
+    if answer["retired"]:
+        line(f"Retired {_packs(answer['retired'])}, {size(answer['retired_bytes'])}.")
+    if answer["used_again"]:
+        line(f"{_packs(answer['used_again']).capitalize()} came into use again and stay.")
+    if answer["deleted"]:
+        line(f"Deleted {_packs(answer['deleted'])}, {size(answer['deleted_bytes'])}.")
+    for key, why in answer["left"].items():
+        line(safe(f"{key} stays: {why}"))
+    if answer["remaining"]:
+        line(f"{_packs(answer['remaining']).capitalize()}, {size(answer['remaining_bytes'])}, will be deleted later.")
+    for one in answer["waiting_for"]:
+        line(safe(f"Waiting for {one['name']}, {_heard(one['last_heard_ms'])}."))
+    if answer["delay_ends_ms"]:
+        line(f"Acknowledged by everybody; goes from {moment(answer['delay_ends_ms'] * 1_000_000)} on, or with --now.")
+    if not answer["remaining"] and not answer["deleted"] and not answer["held_back"]:
+        line("Nothing of this device is unused.")
+
+
+def _packs(count: int) -> str:
+    return "1 pack" if count == 1 else f"{count} packs"
+
+
+def _heard(last_ms: int) -> str:
+    if last_ms <= 0:
+        return "of which nothing was heard yet"
+    return f"last heard of at {moment(min(last_ms, int(time.time() * 1000)) * 1_000_000)}"

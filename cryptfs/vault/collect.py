@@ -1,0 +1,355 @@
+"""Gives the space of what nobody uses any more back to the store (docs/replication.md, "Collection").
+
+    RETIRE   packs of this device's log of which nothing is used, or so little that it was copied elsewhere
+    WAIT     until every log has acknowledged that, and then a comfort delay
+    RECHECK  what was used again meanwhile goes back into use
+    DELETE   the object
+
+Each step begins from what is in the replica, so a run may end anywhere and the next one goes on. Waiting alone deletes
+nothing: what counts is the word of every device that may write.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from cryptfs.errors import CryptfsError, NotAllowed, Retry
+from cryptfs.format.names import pack_name
+from cryptfs.format.operation import Op, Retire, Unretire, Where
+from cryptfs.tree.places import Place
+from cryptfs.tree.retirement import Retirement
+from cryptfs.tree.rows import Container
+from cryptfs.vault.expiry import expire
+from cryptfs.vault.holding import Holding
+from cryptfs.vault.repack import Sparse, repack
+from cryptfs.vault.stability import LogSight, owing, sight_of, stable_stamp
+
+if TYPE_CHECKING:
+    from cryptfs.vault.vault import Vault
+
+__all__ = ["Collected", "Collector", "Waiting"]
+
+log = logging.getLogger(__name__)
+
+_CONTENTS_AT_ONCE: Final = 20_000
+"""Contents asked about between two breaths: some tenths of a second."""
+_REPACK_TARGET: Final = 16 << 20
+_REPACK_QUIETLY: Final = 256 << 20
+"""Bytes of a new pack, and bytes copied in one run that nobody asked for."""
+_CONTENT_COST: Final = 600
+_PACK_COST: Final = 4096
+"""Bytes that index, keys and hints of a small file take in a pack, and a pack in any case; generous."""
+_OP_CONTAINERS: Final = 100
+_TRIES: Final = 20
+
+Say = Callable[[str], None]
+"""Is told in words what goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A log that has not acknowledged yet: whose it is, and when its author last said anything (ms, 0: never)."""
+
+    log: bytes
+    name: str
+    last_ms: int
+
+
+@dataclass(slots=True)
+class Collected:
+    """What a run did, and what is left: packs and bytes of the store.
+
+    `held_back`: why nothing was done, empty if something could be. `waiting`: whose word is missing. `comfort_ms`: when
+    the earliest of what waits for the delay alone may go, 0 if nothing does. `left`: objects that could not be
+    repacked or deleted, and why.
+    """
+
+    expired: int = -1
+    retired: int = 0
+    retired_bytes: int = 0
+    repacked: int = 0
+    deleted: int = 0
+    deleted_bytes: int = 0
+    used_again: int = 0
+    remaining: int = 0
+    remaining_bytes: int = 0
+    waiting: list[Waiting] = field(default_factory=list)
+    comfort_ms: int = 0
+    held_back: str = ""
+    left: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, object]:
+        """For commands; times in ms since 1970."""
+        return {
+            "history_let_go": self.expired >= 0,
+            "retired": self.retired,
+            "retired_bytes": self.retired_bytes,
+            "repacked": self.repacked,
+            "deleted": self.deleted,
+            "deleted_bytes": self.deleted_bytes,
+            "used_again": self.used_again,
+            "remaining": self.remaining,
+            "remaining_bytes": self.remaining_bytes,
+            "waiting_for": [
+                {"log": one.log.hex(), "name": one.name, "last_heard_ms": one.last_ms} for one in self.waiting
+            ],
+            "delay_ends_ms": self.comfort_ms,
+            "held_back": self.held_back,
+            "left": dict(self.left),
+        }
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing that is unused waits for anything."""
+        return not self.held_back and self.remaining == 0
+
+
+class Collector:
+    """Collects for one vault; one run at a time, whoever asks."""
+
+    def __init__(self, vault: "Vault") -> None:
+        self._vault = vault
+        self._holding = Holding(vault)
+        self._lock = trio.Lock()
+        self._stable = -1
+        self.last: Collected | None = None
+        """Outcome of the last run."""
+
+    async def run(self, *, now: bool = False, history: bool = False, say: Say | None = None) -> Collected:
+        """One run. `now` waives the comfort delay, `history` lets all old versions and the trash expire before.
+
+        Never waives a word that is missing. Raises StoreError, HostileStore, LocalDisk; nothing is lost then.
+        """
+        async with self._lock:
+            done = Collected(held_back=self._objection())
+            if not done.held_back:
+                try:
+                    await self._run(done, now=now, history=history, say=say or log.debug)
+                except NotAllowed as err:
+                    done.held_back = str(err)
+            self.last = done
+            return done
+
+    async def _run(self, done: Collected, *, now: bool, history: bool, say: Say) -> None:
+        vault = self._vault
+        await vault.exchange.pull()
+        vault.check_may_seal()
+        await vault.acknowledging.now()  # others may wait for this device's word, too
+        done.expired = await expire(vault, self.stable(), everything=history)
+        if done.expired >= 0:
+            say("Old versions and the trash are let go.")
+            await self._seal([])
+        await self._retire(done, everything=now, say=say)
+        self._note()
+        self._hear()
+        await self._delete(done, now=now, say=say)
+        self._tell_what_waits(done, now=now)
+        vault.replica.commit()
+
+    def _objection(self) -> str:
+        """Why nothing may be deleted now; empty if something may."""
+        vault = self._vault
+        if vault.options.read_only:
+            return "The vault is open for reading only."
+        if vault.trust.alarms:
+            return vault.trust.words + "."
+        if vault.sealer.reencrypting:
+            return "The vault is being re-encrypted here."
+        return vault.standing.objection
+
+    def stable(self) -> int:
+        """S as of now: at or below this stamp no segment can appear any more."""
+        vault = self._vault
+        vault.reader.flush()
+        self._stable = stable_stamp(self._stable, self._sights())
+        return self._stable
+
+    # ---- retire ---------------------------------------------------------------------------------------------------
+
+    async def _retire(self, done: Collected, *, everything: bool, say: Say) -> None:
+        vault = self._vault
+        unused: list[Container] = []
+        sparse: list[tuple[Container, Sparse]] = []
+        held = vault.replica.uses.held(vault.standing.log_id, retired=False)
+        say(f"Looking at {len(held)} packs.")
+        while held:
+            await self._judge(self._portion(held), unused, sparse)
+        ops: list[Op] = []
+        gone = list(unused)
+        budget = float("inf") if everything else _REPACK_QUIETLY
+        while sparse and budget > 0:
+            group = _group(sparse)
+            budget -= sum(one.live for _, one in group)
+            say(f"Copying {sum(one.live for _, one in group)} bytes that are in use out of {len(group)} packs.")
+            moves, left = await repack(vault, [one for _, one in group])
+            ops.extend(moves)
+            done.left.update({pack_name(place.id): why for place, why in left.items()})
+            moved = [pack for pack, one in group if one.place not in left]
+            done.repacked += len(moved)
+            gone += moved
+        done.retired, done.retired_bytes = len(gone), sum(one.size for one in gone)
+        ops.extend(Retire(some) for some in _wheres([Place(one.place, one.id) for one in gone]))
+        if ops:
+            say(f"Retiring {done.retired} packs.")
+            await self._seal(ops)
+
+    def _portion(self, held: list[Container]) -> list[Container]:
+        """Take packs off the list, as many as can be asked about at once."""
+        portion: list[Container] = []
+        cost = 0
+        while held and cost < _CONTENTS_AT_ONCE:
+            portion.append(held.pop())
+            cost += 1 + self._vault.replica.uses.count(Place(portion[-1].place, portion[-1].id))
+        return portion
+
+    async def _judge(
+        self, portion: list[Container], unused: list[Container], sparse: list[tuple[Container, Sparse]]
+    ) -> None:
+        by_place = {Place(one.place, one.id): one for one in portion}
+        for _ in range(_TRIES):
+            await self._holding.learn()
+            found = self._holding.ask(by_place, self.stable())
+            if found is not None:
+                break
+        else:
+            raise Retry("Too much changes to tell what is unused.", "It is tried again.")
+        pinned = self._holding.pinned()
+        for place, pack in by_place.items():
+            ranges = found.ranges.get(place, [])
+            cost = sum(length for _, length in ranges) + _CONTENT_COST * found.contents.get(place, 0) + _PACK_COST
+            if place in pinned:
+                continue
+            if not ranges:
+                unused.append(pack)
+            elif cost * 2 < pack.size:
+                sparse.append((pack, Sparse(place, tuple(ranges))))
+        await trio.lowlevel.checkpoint()
+
+    async def _seal(self, ops: list[Op]) -> None:
+        """Have the store hold these operations, in order, and all that came before. Raises as sealing does."""
+        vault = self._vault
+        for op in ops:
+            vault.submit(op)
+        upto = vault.next_k
+        while (oldest := vault.pending.oldest_k) is not None and oldest < upto:
+            await vault.sealer.seal()
+
+    # ---- wait -----------------------------------------------------------------------------------------------------
+
+    def _note(self) -> None:
+        """From the moment we see that something is retired, everybody has to have seen our log that far."""
+        vault = self._vault
+        known = vault.replica.retirements
+        retired = {Place(one.place, one.id) for one in vault.replica.uses.held(vault.standing.log_id, retired=True)}
+        for place in retired:
+            known.ask(place, vault.standing.log.next_seq - 1, _now_ms())
+        for one in known.all():
+            if one.place not in retired:
+                known.forget(one.place)
+
+    def _hear(self) -> None:
+        """Note what everybody has acknowledged."""
+        vault = self._vault
+        vault.reader.flush()
+        sights = self._sights()
+        for one in vault.replica.retirements.all():
+            if one.acked_ms is None and not owing(sights, one.seq):
+                vault.replica.retirements.acknowledge(one.place, _now_ms())
+
+    def _sights(self) -> list[LogSight]:
+        standing = self._vault.standing
+        return sight_of(standing.membership, standing.logs, standing.log_id)
+
+    # ---- recheck and delete -----------------------------------------------------------------------------------------
+
+    async def _delete(self, done: Collected, *, now: bool, say: Say) -> None:
+        vault = self._vault
+        free, again = await self._recheck(now=now)
+        if again:
+            done.used_again = len(again)
+            say(f"{len(again)} packs are in use again.")
+            await self._seal([Unretire(some) for some in _wheres(again)])
+            self._note()
+        sizes = {one.place: self._size(one) for one in free}
+        for number, one in enumerate(free, 1):
+            say(f"Deleting {number} of {len(free)} packs.")
+            vault.faults.step("collect.delete")
+            try:
+                await vault.sender.delete(pack_name(one.id))
+            except CryptfsError as err:
+                done.left[pack_name(one.id)] = f"{err} {err.advice}".strip()
+                continue
+            vault.replica.retirements.deleted(one.place)
+            vault.cache.forget(one.place)
+            done.deleted += 1
+            done.deleted_bytes += sizes[one.place]
+
+    async def _recheck(self, *, now: bool) -> tuple[list[Retirement], list[Place]]:
+        """What may be deleted, and what is used again; decided in one moment, on everything acknowledged."""
+        vault = self._vault
+        for _ in range(_TRIES):
+            await self._holding.learn()
+            ready = [one for one in vault.replica.retirements.all() if self._is_due(one, now=now)]
+            stable, sights = self.stable(), self._sights()
+            ready = [one for one in ready if not owing(sights, one.seq)]
+            if not ready:
+                return [], []
+            found = self._holding.ask([one.place for one in ready], stable)
+            if found is None:
+                continue
+            used = set(found.ranges) | self._holding.pinned()
+            return [one for one in ready if one.place not in used], [one.place for one in ready if one.place in used]
+        return [], []
+
+    def _is_due(self, one: Retirement, *, now: bool) -> bool:
+        if one.gone or one.acked_ms is None:
+            return False
+        return now or _now_ms() - one.acked_ms >= self._vault.options.collect_delay_s * 1000
+
+    def _size(self, one: Retirement) -> int:
+        row = self._vault.replica.rows.container(*one.place)
+        return row.size if row is not None else 0
+
+    def _tell_what_waits(self, done: Collected, *, now: bool) -> None:
+        standing, sights = self._vault.standing, self._sights()
+        missing: set[bytes] = set()
+        delay_ms = int(self._vault.options.collect_delay_s * 1000)
+        for one in self._vault.replica.retirements.all():
+            if one.gone:
+                continue
+            done.remaining += 1
+            done.remaining_bytes += self._size(one)
+            late = owing(sights, one.seq)
+            missing.update(late)
+            if not late and not now:
+                due = (one.acked_ms or _now_ms()) + delay_ms
+                done.comfort_ms = min(done.comfort_ms or due, due)
+        for log_id in sorted(missing):
+            owner = standing.membership.graph.log_owner(log_id)
+            name = standing.membership.name_of(owner.entry) if owner is not None else "somebody unknown"
+            done.waiting.append(Waiting(log_id, name, standing.logs.state(log_id).wall_ms))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _group(sparse: list[tuple[Container, Sparse]]) -> list[tuple[Container, Sparse]]:
+    """Take packs off the list whose live records fill one new pack."""
+    group = [sparse.pop()]
+    while sparse and sum(one.live for _, one in group) + sparse[-1][1].live <= _REPACK_TARGET:
+        group.append(sparse.pop())
+    return group
+
+
+def _wheres(places: list[Place]) -> list[tuple[Where, ...]]:
+    """Containers as operations name them: sorted, some at a time."""
+    ordered = sorted(places)
+    return [
+        tuple(Where(one.where, one.id) for one in ordered[at : at + _OP_CONTAINERS])
+        for at in range(0, len(ordered), _OP_CONTAINERS)
+    ]

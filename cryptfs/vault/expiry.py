@@ -1,0 +1,86 @@
+"""Lets old versions and the trash go: the operation `expire`, sealed by one administrator's device.
+
+Retention must be an operation, for a clock may not change the state; the clock only says when it is time to make one.
+A segment counts as old when both its author's clock and the store's date say so: either alone only delays.
+"""
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from cryptfs.errors import NotAllowed
+from cryptfs.format.names import segment_name
+from cryptfs.format.operation import Expire
+from cryptfs.group.authority import Tier
+
+if TYPE_CHECKING:
+    from cryptfs.vault.vault import Vault
+
+__all__ = ["expire", "turn"]
+
+_TURN_S: Final = 600.0
+"""Seconds that each further administrator's device waits for those before it."""
+_AT_ONCE: Final = 500
+
+
+async def expire(vault: "Vault", stable: int, *, everything: bool) -> int:
+    """Submit an `expire` if something is older than the retention; returns its stamp, -1 if there is nothing to do.
+
+    `stable` is S. `everything`: whatever its age, and whoever's turn it is. Raises StoreError, and NotAllowed where
+    `everything` is asked of who may not.
+    """
+    role = vault.standing.role
+    if role is None or role < Tier.ADMIN:
+        if everything:
+            raise NotAllowed("Only administrators may let old versions go.")
+        return -1
+    if stable < 0:
+        return -1
+    stamp = stable
+    if not everything:
+        stamp = min(stable, await _old_up_to(vault, vault.options.history_s))
+    # Nobody needs to say twice what has no effect: a new `expire` is made only for something.
+    if not vault.replica.rows.anything_expires(stamp):
+        return -1
+    if not everything and not _is_our_turn(vault, stable):
+        return -1
+    vault.submit(Expire(stamp))
+    return stamp
+
+
+def turn(entry: bytes, others: list[bytes], stable: int) -> int:
+    """How many of `others` go before the entry, a different one each time."""
+
+    def rank(one: bytes) -> bytes:
+        return hashlib.sha256(one + stable.to_bytes(8, "big")).digest()
+
+    return sum(rank(other) < rank(entry) for other in others)
+
+
+def _is_our_turn(vault: "Vault", stable: int) -> bool:
+    roster = vault.standing.membership.resolved.roster
+    others = [one for one, who in roster.items() if who.role >= Tier.ADMIN and one != vault.standing.entry]
+    return vault.upkeep.open_for() >= turn(vault.standing.entry, others, stable) * _TURN_S
+
+
+async def _old_up_to(vault: "Vault", retention_s: float) -> int:
+    """The largest stamp such that every segment at or below it is older than the retention; -1 if there is none."""
+    logs, young = vault.standing.logs, time.time_ns() // 1_000_000 - int(retention_s * 1000)
+    dates = await vault.sender.dates("l/")
+    first = None
+    looked = 0
+    for log_id in logs.ids():
+        for seq in range(logs.state(log_id).next_seq):
+            digest, moment = logs.digest_at(log_id, seq), logs.moment(log_id, seq)
+            if digest is None or moment is None:
+                continue
+            stamp, wall_ms = moment
+            if max(wall_ms, dates.get(segment_name(log_id, seq, digest), wall_ms)) > young:
+                first = stamp if first is None else min(first, stamp)
+                break  # stamps grow along a log
+            looked += 1
+            if looked % _AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+    return (1 << 62) if first is None else first - 1

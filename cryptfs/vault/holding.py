@@ -1,0 +1,116 @@
+"""What is in use of the packs that this device holds: asked of the tree, and of what is open or unsent here.
+
+Manifests of paged contents in force are read first, since one that is unknown may use anything.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from cryptfs.crypto.keys import KeyLabel
+from cryptfs.errors import AuthError, Damaged, Invalid
+from cryptfs.format.content import Content, MRef, Paged, Root
+from cryptfs.format.manifest import open_page, open_root
+from cryptfs.tree.places import Place, Used, page_places, root_places, wire_places
+from cryptfs.tree.uses import InUse
+from cryptfs.vault.containers import Ref
+from cryptfs.vault.content import FileContent
+from cryptfs.vault.records import locate
+
+if TYPE_CHECKING:
+    from cryptfs.vault.vault import Vault
+
+__all__ = ["Holding"]
+
+_AT_ONCE: Final = 200
+"""Contents taken in between two breaths."""
+
+
+class Holding:
+    """Asks what is in use, for one vault."""
+
+    def __init__(self, vault: "Vault") -> None:
+        self._vault = vault
+        self._pages: dict[bytes, list[Used]] = {}  # by hash of the manifest record
+
+    async def learn(self) -> None:
+        """Take in every content that was sealed meanwhile. Raises Damaged if a manifest is missing, StoreError."""
+        uses = self._vault.replica.uses
+        while True:
+            while not uses.catch_up(_AT_ONCE):
+                await trio.lowlevel.checkpoint()
+            unread = uses.unread()
+            if not unread:
+                break
+            for op, content in unread:
+                uses.learn_manifest(op, await self._places_of(content))
+        self._pages.clear()
+
+    def ask(self, places: Iterable[Place], stable: int) -> InUse | None:
+        """What is in use of these packs, at this very moment; None if something was sealed that is not taken in yet."""
+        uses = self._vault.replica.uses
+        if not uses.catch_up(_AT_ONCE):
+            return None
+        found = uses.in_use(places, stable)
+        return found if not found.unread else None
+
+    def pinned(self) -> set[Place]:
+        """Containers that files which are open or unsent here refer to, whatever the tree says."""
+        found: set[Place] = set()
+        for file in self._vault.files.values():
+            found |= self._pinned_by(file)
+        return found
+
+    def _pinned_by(self, file: FileContent) -> set[Place]:
+        sealing = file.map.sealing
+        layers = (file.map.top.chunks, sealing.chunks if sealing is not None else {}, file.map.base.chunks)
+        refs = {(id(ref.container), ref.off): ref for layer in layers for ref in layer.values() if ref is not None}
+        base = file.map.base
+        manifests = [base.manifest] if base.manifest is not None else []
+        manifests += [page for page in base.root.pages if page is not None] if base.root is not None else []
+        located = [locate(ref)[0] for ref in refs.values()]
+        located += [locate(Ref(self._vault.container(one.loc), one.loc.off, 0, b""))[0] for one in manifests]
+        return {Place(one.where, one.id) for one in located if one.id}
+
+    # ---- manifests ------------------------------------------------------------------------------------------------
+
+    async def _places_of(self, content: Content) -> list[Used]:
+        """Everything a paged content uses. Bytes that were signed for, and yet are no manifest, use nothing."""
+        found = wire_places(content)
+        root = await self._root(content)
+        if root is not None:
+            found += root_places(root)
+            for number, ref in enumerate(root.pages):
+                if ref is not None:
+                    found += await self._page(content, number, ref)
+        return found
+
+    async def _root(self, content: Content) -> Root | None:
+        if not isinstance(content.body, Paged):
+            return None
+        ref = content.body.root
+        key, record = self._vault.keyring.key(KeyLabel.META, ref.ks), await self._record(ref)
+        try:
+            return open_root(key, self._vault.vault_id, ref.ks, content, record)
+        except (Invalid, AuthError):
+            return None
+
+    async def _page(self, content: Content, number: int, ref: MRef) -> list[Used]:
+        known = self._pages.get(ref.hash)
+        if known is None:
+            key, record = self._vault.keyring.key(KeyLabel.META, ref.ks), await self._record(ref)
+            try:
+                page = open_page(key, self._vault.vault_id, ref.ks, content, record, number=number)
+                known = page_places(content, number, page)
+            except (Invalid, AuthError):
+                known = []
+            self._pages[ref.hash] = known
+        return known
+
+    async def _record(self, ref: MRef) -> bytes | memoryview:
+        place = Ref(self._vault.container(ref.loc), ref.loc.off, 0, ref.hash)
+        try:
+            return await self._vault.records.fetch_record(place, ref.len)
+        except Damaged as err:
+            raise Damaged("a file's manifest is missing; nothing is deleted while what it names is unknown") from err
