@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "remove": ("removing", "Put a member or a device out."),
     "role": ("removing", "Change what a member or device may do."),
     "rotate": ("removing", "Change the key."),
+    "reencrypt": ("reencrypting", "Seal anew what lies under older keys."),
     "reconcile": ("removing", "Hand the key to those who lack it."),
     "collect": ("collecting", "Delete what nobody uses any more."),
     "verify": ("verifying", "Check every statement and signature, and show the words to compare."),

@@ -1,7 +1,7 @@
 """`cryptfs-admin remove`, `role`, `rotate`, `reconcile`: putting somebody out, and changing the key."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -10,22 +10,32 @@ from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
 from cryptfs.cli.inviting import ROLE
 from cryptfs.cli.output import document, line, note, safe
+from cryptfs.cli.reencrypting import consequences, exit_code, run, tell
 from cryptfs.errors import NotAllowed
 from cryptfs.vault.home import VaultHome
 
 __all__ = ["reconcile", "remove", "role", "rotate"]
 
 
+_EAGERLY: Final = (
+    "Then everything they could read is sealed anew, which takes as long as reading and sending all of it."
+)
+
+
 @click.command(short_help="Put a member or a device out.")
 @vault_argument()
 @click.argument("who", metavar="MEMBER|DEVICE")
+@click.option("--reencrypt", "eagerly", is_flag=True, help="Then seal anew all that they could read.")
 @yes_option()
 @json_option()
 @passphrase_option()
-def remove(*, name: str, who: str, yes: bool, as_json: bool, passphrase_file: Path | None) -> None:
+def remove(
+    *, name: str, who: str, eagerly: bool, yes: bool, as_json: bool, passphrase_file: Path | None
+) -> int:  # fmt: skip
     """Put a member, or one device (NAME/DEVICE, or an id), out of the vault NAME, and change the key.
 
-    What is written from now on cannot be read by who was put out. What they could read before they may have kept.
+    What is written from now on cannot be read by who was put out. What they could read before they may have kept; with
+    --reencrypt (see `cryptfs-admin reencrypt`) their keys open nothing any more that they have not copied.
     """
     home = VaultHome.of(name)
     chosen = act(home, passphrase_file, "who", who=who)
@@ -34,16 +44,31 @@ def remove(*, name: str, who: str, yes: bool, as_json: bool, passphrase_file: Pa
             f"{chosen['member']} is the last owner: nobody could let an administrator in any more.",
             "Make somebody else an owner first, or use the recovery words: `cryptfs-admin recover`.",
         )
-    agree(_removal(chosen), f"Remove {chosen['member']}?", yes=yes)
+    agree(_removal(chosen) + [_EAGERLY] * eagerly, f"Remove {chosen['member']}?", yes=yes)
     members = [chosen["member_id"]] if chosen["whole"] else []
     answer = act(home, passphrase_file, "remove", entries=chosen["entries"], members=members)
     _tell(answer)
-    if as_json:
-        document({"removed": chosen["entries"], "statement": answer["statement"]})
-    else:
+    if not as_json:
         devices = ", ".join(chosen["devices"])
         line(safe(f"{chosen['member']} ({devices}) is out, and the key is changed."))
         note("Withdraw the permission at the provider, too: until then the files there can be deleted.")
+    sealed = _reencrypt(home, passphrase_file, as_json=as_json) if eagerly else None
+    if as_json:
+        done = {"removed": chosen["entries"], "statement": answer["statement"]}
+        document(done | ({} if sealed is None else {"reencrypted": sealed}))
+    return 0 if sealed is None else exit_code(sealed)
+
+
+def _reencrypt(home: VaultHome, passphrase_file: Path | None, *, as_json: bool) -> dict[str, Any]:
+    """All of the vault, after a removal; nothing is asked again."""
+    expected = act(home, passphrase_file, "reencrypt_cost")
+    if expected["versions"]:
+        for one in consequences(expected):
+            note(safe(one))
+    answer = run(home, passphrase_file, expected)
+    if not as_json:
+        tell(answer)
+    return {key: value for key, value in answer.items() if key != "ok"}
 
 
 def _removal(chosen: dict[str, Any]) -> list[str]:

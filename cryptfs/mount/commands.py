@@ -14,12 +14,17 @@ from cryptfs.mount.filesystem import FileSystem
 from cryptfs.mount.inodes import ROOT
 from cryptfs.mount.mountpoint import unmount
 from cryptfs.vault.acts import perform
+from cryptfs.vault.pace import Pace
+from cryptfs.vault.revoking import carry_out
 
 __all__ = ["Commands"]
 
 _PROGRESS_SECONDS = 0.5
 _LAST_SECONDS = 3.0
 """Seconds that `umount` gives to what has not been sent yet."""
+
+_SHARE = 0.5
+"""Of the time of the one thread, for work that no program waits for."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +55,7 @@ class Commands:
             "umount": self._umount,
             "admin": self._admin,
             "collect": self._collect,
+            "reencrypt": self._reencrypt,
         }
 
     async def _ping(self, _: Answer, __: Say) -> Answer:
@@ -111,6 +117,11 @@ class Commands:
             )
             nursery.cancel_scope.cancel()
         return done.as_json()
+
+    async def _reencrypt(self, request: Answer, say: Say) -> Answer:
+        """In the background of the mount: programs get at least half of its time. Ends with who asked for it."""
+        await self.fs.files.hand_over_all()
+        return await carry_out(self._vault, request, Pace(_SHARE), say)
 
     async def _umount(self, request: Answer, _: Say) -> Answer:
         """Hand over and unmount; the kernel may still ask us things while it does, hence the thread."""

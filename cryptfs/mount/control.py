@@ -7,6 +7,7 @@
 | `sync`                        | lines `{"progress": {"pending_bytes": n}}`, then the answer when all is in the store |
 | `info` with `path`            | the objects that hold a file                                                      |
 | `admin` with `act`, `arguments` | what that act of `vault/acts.py` answers                                       |
+| `reencrypt` with `path`       | lines `{"progress": {"bytes": n}}`, then what `vault/revoking.py` says             |
 | `umount`, perhaps with `lazy` | `pending_bytes` still to be sent; the process ends afterwards                     |
 
 A refusal is `{"ok": false, "error": ..., "advice": ..., "exit_code": n}`.

@@ -18,6 +18,7 @@ from cryptfs.vault import administration as do
 from cryptfs.vault.lastseen import last_seen
 from cryptfs.vault.people import choose, describe, instant, member_named, role_named
 from cryptfs.vault.policies import changed_policy, policy_values
+from cryptfs.vault.revoking import cost
 from cryptfs.vault.vault import Vault
 
 __all__ = ["ACTS", "Answer", "Arguments", "perform"]
@@ -250,4 +251,5 @@ ACTS: Final[dict[str, Callable[[Vault, Arguments], Awaitable[Answer]]]] = {
     "reconcile": _reconcile,
     "policy": _policy,
     "crl": _crl,
+    "reencrypt_cost": cost,
 }

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 from cryptfs.errors import HostileStore, InUse, NeedsUpdate, NotAllowed
 from cryptfs.format.names import pack_name
 from cryptfs.tree.replica import StoredVersion
-from cryptfs.vault.administration import check_administrator
 from cryptfs.vault.containers import Container
 from cryptfs.vault.info import path_of
 from cryptfs.vault.oldkeys import files_below, old_bytes
@@ -98,7 +97,7 @@ class Reencryption:
         vault.sealer.reencrypting = True
         try:
             await vault.sync()
-            check_administrator(vault)
+            vault.sealer.check_may_rekey()
             if vault.read_only:
                 raise NotAllowed("The vault is open for reading only.", "Mount it without `ro`, or unmount it.")
             vault.replica.meta_set(_ASKED, b"/" + self._path)

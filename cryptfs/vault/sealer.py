@@ -147,6 +147,14 @@ class Sealer:
         await self._send(sealed)
         return True
 
+    def check_may_rekey(self) -> None:
+        """Raise NotAllowed unless this device is an admin or owner: a segment of others with a rekey does not count."""
+        role = self._vault.standing.role
+        if role is None or role < Tier.ADMIN:
+            raise NotAllowed(
+                "Only admins and owners can do this.", f"`cryptfs-admin members {self._vault.name}` shows who can."
+            )
+
     async def seal_rekeys(self, rekeys: Iterable[R]) -> list[R]:
         """Make and send a segment of those of `rekeys` that still hold when nothing can come between any more.
 
@@ -159,8 +167,7 @@ class Sealer:
             if not vault.standing.alone:
                 await vault.exchange.pull()
             vault.check_may_seal()
-            if vault.standing.role is None or vault.standing.role < Tier.ADMIN:  # its segment would not count
-                raise NotAllowed("Only admins and owners can seal anew what is there.")
+            self.check_may_rekey()
             await self._rescue.bring_out()
             self._vault.reader.flush()
             if self._rescue.needed():  # this segment, too, acknowledges what it has seen

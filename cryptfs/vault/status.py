@@ -3,10 +3,18 @@
 import time
 from typing import TYPE_CHECKING
 
+from cryptfs.vault.reencrypt import asked_for
+
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
 
 __all__ = ["vault_status"]
+
+
+def _reencryption(vault: "Vault") -> str:
+    if vault.sealer.reencrypting:
+        return "running"
+    return "" if asked_for(vault) is None else "unfinished"
 
 
 def vault_status(vault: "Vault") -> dict[str, object]:
@@ -43,6 +51,7 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "store_puts": sender.puts,
         "store_gets": sender.gets,
         "open_files": sum(1 for content in vault.files.values() if content.opens > 0),
+        "reencryption": _reencryption(vault),
         "nodes": vault.replica.count_nodes(),
         "cache_bytes": vault.cache.used(),
         "damaged": dict(vault.cache.damaged),

@@ -1,0 +1,93 @@
+"""Eager revocation as commands ask for it: what it would cost, and doing it; JSON values in and out.
+
+As with `acts.py` it makes no difference whether the vault is mounted.
+"""
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from errno import ENOENT
+from typing import TYPE_CHECKING
+
+from cryptfs.errors import FsError, UsageError
+from cryptfs.tree.replica import Replica
+from cryptfs.tree.schema import ROOT_ST
+from cryptfs.vault.administration import check_administrator
+from cryptfs.vault.oldkeys import survey
+from cryptfs.vault.pace import Pace
+from cryptfs.vault.reencrypt import Outcome, Reencryption, asked_for
+
+if TYPE_CHECKING:
+    from cryptfs.vault.vault import Vault
+
+__all__ = ["Say", "carry_out", "cost"]
+
+Answer = dict[str, object]
+Say = Callable[[Answer], Awaitable[None]]
+
+
+async def cost(vault: "Vault", arguments: Mapping[str, object]) -> Answer:
+    """What a re-encryption of `path` (all of the vault without it) would do, or with `resume` of what is unfinished.
+
+    Raises NotAllowed for who is no administrator, UsageError if there is nothing to resume, FsError(ENOENT).
+    """
+    await vault.exchange.pull()
+    check_administrator(vault)
+    path = _path(vault, arguments)
+    found = await survey(vault, _node(vault.replica, path), Pace())
+    return {
+        "path": os.fsdecode(path),
+        "files": found.files,
+        "deleted_files": found.trash,
+        "versions": found.versions,
+        "bytes": found.bytes,
+        "unreadable": found.unreadable,
+    }
+
+
+async def carry_out(vault: "Vault", arguments: Mapping[str, object], pace: Pace, say: Say) -> Answer:
+    """Do it. `say` is told `{"progress": {"bytes": n}}`, n more bytes sealed anew. Raises as `Reencryption.run`."""
+
+    async def seen(more: int) -> None:
+        await say({"progress": {"bytes": more}})
+
+    path = _path(vault, arguments)
+    began = time.monotonic()
+    outcome = await Reencryption(vault, _node(vault.replica, path), path, pace, seen).run()
+    return _told(outcome, path) | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def _told(outcome: Outcome, path: bytes) -> Answer:
+    return {
+        "path": os.fsdecode(path),
+        "complete": outcome.complete,
+        "files": len(outcome.files),
+        "versions": outcome.versions,
+        "bytes": outcome.amount,
+        "segments": outcome.segments,
+        "failed": [{"path": os.fsdecode(name), "reason": why} for name, why in sorted(outcome.failed.items())],
+        "busy": [os.fsdecode(name) for name in sorted(outcome.busy)],
+    }
+
+
+def _path(vault: "Vault", arguments: Mapping[str, object]) -> bytes:
+    if arguments.get("resume"):
+        unfinished = asked_for(vault)
+        if unfinished is None:
+            raise UsageError("No re-encryption was begun here and left unfinished.", "Leave out --resume.")
+        return unfinished
+    path = arguments.get("path", "")
+    if not isinstance(path, str):
+        raise UsageError("'path' must be text.")
+    return os.fsencode(path).strip(b"/")
+
+
+def _node(replica: Replica, path: bytes) -> int | None:
+    """The node at a path from the root; None for the whole vault. Raises FsError(ENOENT)."""
+    st = ROOT_ST
+    for name in path.split(b"/") if path else ():
+        entry = replica.lookup(st, name)
+        if entry is None:
+            raise FsError(ENOENT, f"There is no '{os.fsdecode(path)}' in the vault.")
+        st = entry.st
+    return st if path else None
