@@ -97,7 +97,7 @@ class Reencryption:
         vault.sealer.reencrypting = True
         try:
             await vault.sync()
-            vault.sealer.check_may_rekey()
+            vault.standing.check_may_rekey()
             if vault.read_only:
                 raise NotAllowed("The vault is open for reading only.", "Mount it without `ro`, or unmount it.")
             vault.replica.meta_set(_ASKED, b"/" + self._path)

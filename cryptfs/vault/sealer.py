@@ -17,13 +17,12 @@ import trio
 
 from cryptfs import VERSION
 from cryptfs.crypto.keys import KeyLabel
-from cryptfs.errors import CryptfsError, LocalDisk, NotAllowed, Retry
+from cryptfs.errors import CryptfsError, LocalDisk, Retry
 from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Loc
 from cryptfs.format.names import segment_name
 from cryptfs.format.operation import Create, Op, Put, Rekey, Relocate
 from cryptfs.format.pack import PACK_SHARED
 from cryptfs.format.segment import LogHead, PackRef, RawSegment, SegmentBody, build_segment, parse_segment
-from cryptfs.group.authority import Tier
 from cryptfs.tree.coalesce import Coalesced, Pending, coalesce
 from cryptfs.tree.facts import anchored
 from cryptfs.tree.finalise import finalise, settle
@@ -147,14 +146,6 @@ class Sealer:
         await self._send(sealed)
         return True
 
-    def check_may_rekey(self) -> None:
-        """Raise NotAllowed unless this device is an admin or owner: a segment of others with a rekey does not count."""
-        role = self._vault.standing.role
-        if role is None or role < Tier.ADMIN:
-            raise NotAllowed(
-                "Only admins and owners can do this.", f"`cryptfs-admin members {self._vault.name}` shows who can."
-            )
-
     async def seal_rekeys(self, rekeys: Iterable[R]) -> list[R]:
         """Make and send a segment of those of `rekeys` that still hold when nothing can come between any more.
 
@@ -167,7 +158,7 @@ class Sealer:
             if not vault.standing.alone:
                 await vault.exchange.pull()
             vault.check_may_seal()
-            self.check_may_rekey()
+            vault.standing.check_may_rekey()
             await self._rescue.bring_out()
             self._vault.reader.flush()
             if self._rescue.needed():  # this segment, too, acknowledges what it has seen

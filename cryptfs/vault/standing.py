@@ -79,6 +79,12 @@ class Standing:
         if self.objection:
             raise NotAllowed(self.objection, "Unsent changes are kept on this machine.")
 
+    def check_may_rekey(self) -> None:
+        """Raise NotAllowed unless this device is an admin or owner: from others no segment with a rekey counts."""
+        role = self.role
+        if role is None or role < Tier.ADMIN:
+            raise NotAllowed("Only admins and owners can do this.", "`cryptfs-admin members` shows who can.")
+
     @property
     def alone(self) -> bool:
         """Whether nobody else can write: then nothing can ever come before what is here."""
