@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_admin_group import Person, person
+from tests.cli.people import Person
 from tests.cli.transcripts import two_lines
-
-__all__ = ["person"]
 
 
 @pytest.fixture
