@@ -22,6 +22,9 @@ _ST_OFFSET: Final = 16
 _ST_FOREIGN: Final = 1 << 62
 _CACHE_ENTRIES: Final = 20_000
 """Names kept in memory, about 200 bytes each; when full, all are dropped, which costs a look-up each."""
+_NEIGHBOURS: Final = 32
+"""Local operations whose final ids are looked up at once."""
+_OWN: Final = "SELECT k, log, n FROM own WHERE k >= ? AND k < ?"
 
 
 def st_of_k(k: int) -> int:
@@ -126,14 +129,17 @@ class Ids:
         if final is None:
             if k > self._sealed:
                 return None  # as nearly always: what was just done here
-            row = self._db.one("SELECT log, n FROM own WHERE k = ?", (k,))
-            if row is None:
-                return None
-            final = row[0] + row[1].to_bytes(8, "big")
-            if len(self._own) >= _CACHE_ENTRIES:
-                self._own = {}
-            self._own[k] = final
+            self._load_own(k)
+            final = self._own.get(k)
         return final
+
+    def _load_own(self, k: int) -> None:
+        """Look up `k` and its neighbours: files that were made together are read together."""
+        if len(self._own) >= _CACHE_ENTRIES:
+            self._own = {}
+        first = k - k % _NEIGHBOURS
+        for near, log, n in self._db.all(_OWN, (first, first + _NEIGHBOURS)):
+            self._own[near] = log + n.to_bytes(8, "big")
 
     def learn_own(self, log: bytes, numbers: Mapping[int, int]) -> None:
         """Record the numbers that local operations got in the log `log`: k -> n."""

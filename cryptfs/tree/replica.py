@@ -26,7 +26,7 @@ _SHOWN_MAX: Final = 20_000
 
 # Local times are asked for separately: a join with their table takes 17 us, two questions 5 us.
 _NODE: Final = (
-    "SELECT kind, mode, uid, gid, rdev, size, mtime_ns, ctime_ns, cver, target,"
+    "SELECT kind, mode, uid, gid, rdev, size, mtime_ns, ctime_ns, cver, content, target,"
     " CASE kind WHEN 1 THEN 2 + (SELECT count(*) FROM dirent d WHERE d.parent = ?1 AND d.kind = 1)"
     " ELSE (SELECT count(*) FROM dirent d WHERE d.st = ?1) END"
     " FROM node WHERE st = ?1"
@@ -36,7 +36,8 @@ _NODE: Final = (
 class Node(NamedTuple):
     """A node as the kernel is to see it: `size` in bytes, times in ns, `nlink` links (2 + subdirectories).
 
-    `cver` is the version of the content in internal form, see `Replica.extern_ver`.
+    `cver` is the version of the content in internal form, see `Replica.extern_ver`; `content` is the operation that
+    carries it, likewise, None for a file that was created empty.
     """
 
     st: int
@@ -50,6 +51,7 @@ class Node(NamedTuple):
     ctime_ns: int
     atime_ns: int
     cver: bytes
+    content: bytes | None
     target: bytes
     nlink: int
 
@@ -92,14 +94,14 @@ class Replica(Core):
         row = self._db.one(_NODE, (st,))
         if row is None:
             return None
-        kind, mode, uid, gid, rdev, size, mtime, ctime, cver, target, nlink = row
+        kind, mode, uid, gid, rdev, size, mtime, ctime, cver, content, target, nlink = row
         shown_ctime, shown_mtime, atime = self.times.of(st)
         if shown_mtime is not None:
             mtime = shown_mtime
         ctime = shown_ctime if shown_ctime is not None else ctime or mtime
         if atime is None:
             atime = mtime
-        node = Node(st, kind, mode, uid, gid, rdev, size, mtime, ctime, atime, cver, target, nlink)
+        node = Node(st, kind, mode, uid, gid, rdev, size, mtime, ctime, atime, cver, content, target, nlink)
         shown = self.rows.shown
         if len(shown) >= _SHOWN_MAX:
             shown.clear()
@@ -195,8 +197,8 @@ class Replica(Core):
         ]
 
     def _carrier(self, st: int) -> bytes | None:
-        row = self._db.one("SELECT content FROM node WHERE st = ?", (st,))
-        return None if row is None or row[0] is None else self.ids.external(row[0])
+        node = self.node(st)
+        return None if node is None or node.content is None else self.ids.external(node.content)
 
     def count_nodes(self) -> int:
         """Number of nodes, those in the trash included."""

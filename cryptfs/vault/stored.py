@@ -6,12 +6,13 @@ Nothing here changes bytes; that is the work of `content.py`, which builds on it
 from collections.abc import Mapping
 from typing import Final, Protocol
 
+import msgspec
+
 from cryptfs.crypto.keys import KeyLabel
 from cryptfs.crypto.seal import sealed_len
 from cryptfs.errors import Damaged, Invalid
-from cryptfs.format.codec import decode
 from cryptfs.format.content import CHUNK_LOG2S, Content, Inline, Loc, MRef
-from cryptfs.format.limits import MANIFEST_MAX, U32_MAX
+from cryptfs.format.limits import U32_MAX
 from cryptfs.format.manifest import open_page, open_root
 from cryptfs.format.operation import Ver
 from cryptfs.group.keyring import Keyring
@@ -26,6 +27,10 @@ _CHUNK_LOG2: Final = CHUNK_LOG2S[0]
 """64 KiB: small enough that random access stays quick; larger only where the number of chunks demands it."""
 _KEYS_MAX: Final = U32_MAX - 1000
 """Versions of a file's key; a writer may claim any, and a change must find some free."""
+
+
+_decode: Final = msgspec.msgpack.Decoder(Content).decode
+"""Of what our own sealed database says; the spelling was judged when it came in."""
 
 
 class Host(Protocol):
@@ -48,8 +53,11 @@ class Host(Protocol):
     def present_size(self, st: int) -> int:
         """Size in bytes of the present version of `st`."""
 
-    def present_version(self, st: int) -> Ver:
-        """The version whose content `st` has now."""
+    def present_version(self, st: int) -> bytes:
+        """The version whose content `st` has now, as the replica keeps it."""
+
+    def extern_ver(self, blob: bytes) -> Ver:
+        """A version as operations name it."""
 
     def submit_put(self, content: "StoredContent", delta: Delta, base: Ver, mtime_ns: int) -> Ver:
         """Journal and apply a Put; returns the version it makes."""
@@ -72,7 +80,7 @@ class Host(Protocol):
 class StoredContent:
     """One inode's content. `size` and `chunk_log2` are those of the newest version, sealed or not."""
 
-    __slots__ = ("_host", "_loaded", "base_ver", "chunk_log2", "lineage", "map", "size", "st")
+    __slots__ = ("_base_ver", "_host", "_loaded", "chunk_log2", "lineage", "map", "size", "st")
 
     def __init__(self, host: Host, st: int, size: int) -> None:
         self._host = host
@@ -82,8 +90,7 @@ class StoredContent:
         self.chunk_log2 = _CHUNK_LOG2
         self.map = ChunkMap(NOTHING)
         self.lineage = Lineage(host)
-        self.base_ver: Ver = ()
-        """The version that the next change starts from."""
+        self._base_ver: Ver | bytes = ()
 
     def start_anew(self) -> None:
         """Take the present version instead of the one that was loaded."""
@@ -94,6 +101,17 @@ class StoredContent:
         self.lineage = Lineage(host)
         if self._loaded:
             self._load()  # at once: whoever waits for a chunk looks again when he wakes
+
+    @property
+    def base_ver(self) -> Ver:
+        """The version that the next change starts from. Named as late as that: who only reads needs no name for it."""
+        if isinstance(self._base_ver, bytes):
+            self._base_ver = self._host.extern_ver(self._base_ver)
+        return self._base_ver
+
+    @base_ver.setter
+    def base_ver(self, ver: Ver) -> None:
+        self._base_ver = ver
 
     @property
     def fid(self) -> bytes:
@@ -124,11 +142,11 @@ class StoredContent:
     def _load(self) -> None:
         """Take in the sealed version this content starts from. No waiting; pages come when they are needed."""
         self._loaded = True
-        self.base_ver = self._host.present_version(self.st)
+        self._base_ver = self._host.present_version(self.st)
         encoded = self._host.sealed_content(self.st)
         if encoded is None:
             return
-        self._take(decode(Content, encoded, MANIFEST_MAX))  # places in the segment have become longer than on the wire
+        self._take(_decode(encoded))
 
     def take_version(self, content: Content) -> None:
         """Be this sealed version, whichever the file has now; for old versions, which nobody changes."""

@@ -286,9 +286,12 @@ class Vault:
         node = self.replica.node(st)
         return node.size if node is not None else 0
 
-    def present_version(self, st: int) -> Ver:
+    def present_version(self, st: int) -> bytes:
         node = self.replica.node(st)
-        return self.replica.extern_ver(node.cver) if node is not None else ()
+        return node.cver if node is not None else b""
+
+    def extern_ver(self, blob: bytes) -> Ver:
+        return self.replica.extern_ver(blob)
 
     def container(self, loc: Loc) -> Container:
         return self.cache.container(loc)
