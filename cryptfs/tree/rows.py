@@ -105,10 +105,16 @@ class Rows:
             self._nodes.clear()
         self._nodes[row.st] = row
 
-    def _remember_entry(self, entry: Entry) -> None:
+    def remember(self, entry: Entry) -> Entry:
+        """Keep an entry that was read; returns it."""
         if len(self._entries) >= _CACHED_MAX:
             self._entries.clear()
         self._entries[entry.parent, entry.name] = entry
+        return entry
+
+    def remembered(self, parent: int, name: bytes) -> Entry | None:
+        """The entry if it is in memory."""
+        return self._entries.get((parent, name))
 
     # ---- nodes
 
@@ -148,14 +154,12 @@ class Rows:
         row = self._db.one(_ENTRY, (parent, name))
         if row is None:
             return None
-        found = Entry._make(row)
-        self._remember_entry(found)
-        return found
+        return self.remember(Entry._make(row))
 
     def put_entry(self, new: Entry, before: Entry | None) -> None:
         """Write an entry; `before` is what the name held."""
         self._db.run(_PUT_ENTRY, new)
-        self._remember_entry(new)
+        self.remember(new)
         self.shown.pop(new.st, None)
         self.shown.pop(new.parent, None)
         if before is not None:

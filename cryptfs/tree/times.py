@@ -23,9 +23,9 @@ class Times:
         self._changed: dict[int, list[int | None]] = {}
         self._shown = shown
 
-    def of(self, st: int) -> Sequence[int | None]:
-        """The times of a node."""
-        return self._changed.get(st) or self._db.one(_TIMES, (st,)) or _NONE
+    def unwritten(self, st: int) -> Sequence[int | None] | None:
+        """The times of a node if they changed since the last commit; else the table has them."""
+        return self._changed.get(st)
 
     def changed(self, st: int) -> list[int | None]:
         """The times of a node, to be changed in place."""
