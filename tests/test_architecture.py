@@ -28,6 +28,7 @@ PLACES = {
     "cryptography": ("crypto/",),
     "shamir_mnemonic": ("crypto/",),
     "segno": ("cli/",),
+    "pkcs11": ("vault/smartcard.py",),
 }
 """Third-party package: beginnings of the paths below cryptfs/ that may import it."""
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from cryptfs.cli.cards import PIN_VARIABLE
 from cryptfs.errors import CryptfsError
 from cryptfs.vault.home import VaultHome
 
@@ -40,9 +41,10 @@ class StartFailed(CryptfsError):
         self.exit_code = code if code > 0 else CryptfsError.exit_code  # type: ignore[misc]  # belongs to this failure
 
 
-def start(home: VaultHome, arguments: Sequence[str], passphrase: bytes | None) -> None:
+def start(home: VaultHome, arguments: Sequence[str], passphrase: bytes | None, pin: bytes | None = None) -> None:
     """Run `cryptfs mount --foreground ARGUMENTS…` in a session of its own; return when it is ready.
 
+    `passphrase` of the key file and `pin` of a token, where the child cannot find them itself.
     Raises StartFailed. Interrupted, it takes the child down with it.
     """
     log = home.log_file
@@ -52,7 +54,7 @@ def start(home: VaultHome, arguments: Sequence[str], passphrase: bytes | None) -
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, log.open("wb") as output:
             ready.bind(f"{directory}/ready")
-            child = _spawn(home, arguments, passphrase, f"{directory}/ready", output.fileno())
+            child = _spawn(home, arguments, (passphrase, pin), f"{directory}/ready", output.fileno())
             try:
                 _wait(child, ready, log)
             except KeyboardInterrupt:
@@ -64,16 +66,22 @@ def start(home: VaultHome, arguments: Sequence[str], passphrase: bytes | None) -
 
 
 def _spawn(
-    home: VaultHome, arguments: Sequence[str], passphrase: bytes | None, ready: str, output: int
+    home: VaultHome, arguments: Sequence[str], secrets: tuple[bytes | None, bytes | None], ready: str, output: int
 ) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "cryptfs", "mount", "--foreground", *arguments]
     environment = os.environ | {"NOTIFY_SOCKET": ready}
     if "CRYPTFS_HOME" in environment:
         environment["CRYPTFS_HOME"] = str(home.data_dir.parent.parent)  # absolute: the child works in another directory
+    if PIN_VARIABLE in environment:
+        environment[PIN_VARIABLE] = str(Path(environment[PIN_VARIABLE]).absolute())
+    passphrase, pin = secrets
     passed: list[int] = []
+    if pin is not None:
+        passed.append(_pipe_with(pin))
+        environment[PIN_VARIABLE] = f"/dev/fd/{passed[-1]}"
     if passphrase is not None:
         passed.append(_pipe_with(passphrase))
-        command += ["--passphrase-file", f"/dev/fd/{passed[0]}"]
+        command += ["--passphrase-file", f"/dev/fd/{passed[-1]}"]
     try:
         return subprocess.Popen(
             command,

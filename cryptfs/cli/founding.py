@@ -216,7 +216,9 @@ def _found(
     except Invalid as err:  # the only texts in there are the person's own
         raise UsageError(str(err), "Choose a shorter or simpler name.") from err
     local = LocalSecret(random_bytes(32))
-    keys = DeviceKeys(made.vault, made.entry, pair.pkcs8, pair.cert_der, seed, local, token=pair.token)
+    keys = DeviceKeys(
+        made.vault, made.entry, pair.pkcs8, pair.cert_der, seed, local, token=pair.token, held=pair.at_hand
+    )
     return keys, made.objects
 
 

@@ -146,7 +146,7 @@ def make_keys(
     judge_pinned(pair.cert_der, now)
     seed = b"" if by_certificate else new_sign_seed()
     local = LocalSecret(random_bytes(32))
-    return DeviceKeys(vault, bytes(32), pair.pkcs8, pair.cert_der, seed, local, token=pair.token)
+    return DeviceKeys(vault, bytes(32), pair.pkcs8, pair.cert_der, seed, local, token=pair.token, held=pair.at_hand)
 
 
 def settle(home: VaultHome, url: str, keys: DeviceKeys, passphrase: bytes | None) -> None:

@@ -8,16 +8,18 @@ import click
 
 from cryptfs.cli import background
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
+from cryptfs.cli.cards import find_pin, pin_is_elsewhere
 from cryptfs.cli.control import Answer, Daemon
 from cryptfs.cli.deadmount import dead_mount, remember_mount
 from cryptfs.cli.options import gather_options
 from cryptfs.cli.output import document, line, note, size
 from cryptfs.cli.unlocking import find_passphrase, unlock
-from cryptfs.crypto.keyfile import is_protected
+from cryptfs.crypto.keyfile import decode, is_on_token, is_protected
 from cryptfs.errors import InUse, NoSuchVault, UsageError
 from cryptfs.mount.mountpoint import unmount
 from cryptfs.mount.mounttable import our_mounts
 from cryptfs.vault.home import VaultHome, known_vaults
+from cryptfs.vault.tokenuri import parse_token_uri
 
 __all__ = ["mount", "umount"]
 
@@ -94,7 +96,17 @@ def place_for(home: VaultHome, mountpoint: Path | None) -> Path:
 def mount_apart(home: VaultHome, point: Path, given: Sequence[str], passphrase: bytes | None) -> None:
     """Mount in a process of its own; `given` are texts of `-o`. Returns when it is mounted."""
     home.create_dirs()
-    background.start(home, [home.name, str(point), *(word for text in given for word in ("-o", text))], passphrase)
+    pin = _pin_for(home, passphrase)
+    background.start(home, [home.name, str(point), *(word for text in given for word in ("-o", text))], passphrase, pin)
+
+
+def _pin_for(home: VaultHome, passphrase: bytes | None) -> bytes | None:
+    """The PIN of a token, typed here for the process in the background; None if it finds one itself, or needs none."""
+    data = home.keys_file.read_bytes()
+    if not is_on_token(data):
+        return None
+    where = parse_token_uri(decode(data, passphrase).token)
+    return None if pin_is_elsewhere(where) else find_pin(where)
 
 
 def _refuse_second_mount(home: VaultHome) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from cryptfs.cli.cards import attach_card
 from cryptfs.cli.output import note
 from cryptfs.crypto import keyfile
 from cryptfs.crypto.keyfile import DeviceKeys
@@ -36,7 +37,7 @@ def unlock_to_change(home: VaultHome, passphrase_file: Path | None) -> tuple[Dev
     with local_disk("reading the keys"):
         data = home.keys_file.read_bytes()
     passphrase = find_passphrase(passphrase_file, home.name) if keyfile.is_protected(data) else None
-    return keyfile.decode(data, passphrase), passphrase
+    return attach_card(keyfile.decode(data, passphrase)), passphrase
 
 
 def find_passphrase(file: Path | None, vault: str) -> bytes:

@@ -101,6 +101,12 @@ class KeyPair:
     pkcs8: bytes = field(repr=False)  # empty if the key is on a token
     cert_der: bytes = field(repr=False)
     token: str = ""  # PKCS#11 URI (RFC 7512)
+    held: HeldKey | None = field(default=None, repr=False, compare=False)  # the token's key, if it is at hand
+
+    @property
+    def at_hand(self) -> tuple[tuple[bytes, HeldKey], ...]:
+        """As `DeviceKeys.held` has it."""
+        return () if self.held is None else ((fingerprint(self.cert_der), self.held),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,12 @@ class DeviceKeys:
         """These keys with another certificate; that of now is kept to open what was wrapped to it."""
         former = (*(one for one in self.former if one.cert_der != pair.cert_der), self.pair)
         return replace(
-            self, cert_key_pkcs8=pair.pkcs8, cert_der=pair.cert_der, token=pair.token, former=former[-FORMER_MAX:]
+            self,
+            cert_key_pkcs8=pair.pkcs8,
+            cert_der=pair.cert_der,
+            token=pair.token,
+            former=former[-FORMER_MAX:],
+            held=(*self.held, *pair.at_hand),
         )
 
     def check_pair(self) -> None:
