@@ -14,11 +14,12 @@ from cryptfs.crypto.wrap import unwrap_held, wrap
 from cryptfs.errors import ConfigError, UsageError
 from cryptfs.vault.smartcard import TokenKey, open_token_key
 from cryptfs.vault.tokenuri import TokenUri, parse_token_uri
+from tests.cli.people import Person
 from tests.cli.softhsm import PIN, Card, card
-from tests.cli.test_admin_group import Person, anna, bob, cat, invite, person, put, words
+from tests.cli.test_admin_group import anna, bob, cat, invite, put, words
 from tests.cli.transcripts import two_lines
 
-__all__ = ["anna", "bob", "card", "person", "words"]  # fixtures
+__all__ = ["anna", "bob", "card", "words"]  # fixtures
 
 
 def der(card: Card, name: str) -> bytes:

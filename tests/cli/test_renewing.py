@@ -11,11 +11,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptfs.cli import renewing
 from cryptfs.crypto.keyfile import decode, encode
 from cryptfs.errors import StoreGone
-from tests.cli.test_admin_group import Person, anna, bob, cat, person, put, words
+from tests.cli.people import Person
+from tests.cli.test_admin_group import anna, bob, cat, put, words
 from tests.cli.transcripts import two_lines
 from tests.crypto.certificate_workshop import Authority
 
-__all__ = ["anna", "bob", "person", "words"]  # fixtures
+__all__ = ["anna", "bob", "words"]  # fixtures
 
 
 def keys_of(who: Person) -> object:
