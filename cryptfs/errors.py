@@ -32,6 +32,14 @@ class FsError(CryptfsError):
         self.errno = code  # type: ignore[misc]  # the one class whose errno belongs to the instance
 
 
+class NotKept(CryptfsError):
+    """Nothing of that name is there, or is kept of what was there."""
+
+    errno = errno.ENOENT
+    exit_code = 66
+    default_advice = "`cryptfs trash` lists what was deleted."
+
+
 class UsageError(CryptfsError):
     """The command line makes no sense."""
 

@@ -13,6 +13,7 @@ import trio
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.control import Daemon
 from cryptfs.cli.copying import copy_in, copy_out
+from cryptfs.cli.oldversions import copy_version, version_option, write_version
 from cryptfs.cli.opening import open_here, open_tree
 from cryptfs.cli.output import cell, document, fields, line, moment, safe, table
 from cryptfs.cli.trees import DirectTree, Item, Tree
@@ -64,9 +65,16 @@ def ls(*, name: str, path: str, long: bool, as_json: bool, passphrase_file: Path
 @click.command(short_help="Write a file's contents to standard output.")
 @vault_argument()
 @click.argument("paths", metavar="PATH…", nargs=-1, required=True)
+@version_option()
 @passphrase_option()
-def cat(*, name: str, paths: tuple[str, ...], passphrase_file: Path | None) -> None:
-    """Write the contents of the files PATH… of the vault NAME to standard output."""
+def cat(*, name: str, paths: tuple[str, ...], version: str, passphrase_file: Path | None) -> None:
+    """Write the contents of the files PATH… of the vault NAME to standard output.
+
+    With --version, that old version of the one file PATH, which may be deleted by now.
+    """
+    if version:
+        write_version(VaultHome.of(name), passphrase_file, paths, version)
+        return
 
     async def writing(tree: Tree) -> None:
         for path in paths:
@@ -80,13 +88,18 @@ def cat(*, name: str, paths: tuple[str, ...], passphrase_file: Path | None) -> N
 @click.command(short_help="Copy out of a vault.")
 @vault_argument()
 @click.argument("paths", metavar="PATH… [TARGET]", nargs=-1, required=True)
+@version_option()
 @passphrase_option()
-def get(*, name: str, paths: tuple[str, ...], passphrase_file: Path | None) -> None:
+def get(*, name: str, paths: tuple[str, ...], version: str, passphrase_file: Path | None) -> None:
     """Copy files and whole directories PATH… out of the vault NAME to TARGET on this machine.
 
-    With one PATH only, TARGET is the current directory. An existing directory TARGET is copied into.
+    With one PATH only, TARGET is the current directory. An existing directory TARGET is copied into. With --version,
+    that old version of the one file PATH, which may be deleted by now.
     """
     sources, target = (paths[:-1], paths[-1]) if len(paths) > 1 else (paths, ".")
+    if version:
+        copy_version(VaultHome.of(name), passphrase_file, sources, target, version)
+        return
 
     async def copying(tree: Tree) -> None:
         await copy_out(tree, [os.fsencode(source) for source in sources], os.fsencode(target))

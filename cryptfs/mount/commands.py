@@ -15,6 +15,7 @@ from cryptfs.mount.inodes import ROOT
 from cryptfs.mount.mountpoint import unmount
 from cryptfs.vault.acts import perform
 from cryptfs.vault.pace import Pace
+from cryptfs.vault.past_acts import look_back
 from cryptfs.vault.revoking import carry_out
 
 __all__ = ["Commands"]
@@ -56,6 +57,7 @@ class Commands:
             "admin": self._admin,
             "collect": self._collect,
             "reencrypt": self._reencrypt,
+            "past": self._past,
         }
 
     async def _ping(self, _: Answer, __: Say) -> Answer:
@@ -122,6 +124,14 @@ class Commands:
         """In the background of the mount: programs get at least half of its time. Ends with who asked for it."""
         await self.fs.files.hand_over_all()
         return await carry_out(self._vault, request, Pace(_SHARE), say)
+
+    async def _past(self, request: Answer, say: Say) -> Answer:
+        """What programs hold in memory counts, too, before somebody looks back."""
+        arguments = request.get("arguments", {})
+        if not isinstance(arguments, dict):
+            raise UsageError("`past` needs an object of arguments.")
+        await self.fs.files.hand_over_all()
+        return await look_back(self._vault, str(request.get("act")), arguments, say)
 
     async def _umount(self, request: Answer, _: Say) -> Answer:
         """Hand over and unmount; the kernel may still ask us things while it does, hence the thread."""

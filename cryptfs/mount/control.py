@@ -8,6 +8,7 @@
 | `info` with `path`            | the objects that hold a file                                                      |
 | `admin` with `act`, `arguments` | what that act of `vault/acts.py` answers                                       |
 | `reencrypt` with `path`       | lines `{"progress": {"bytes": n}}`, then what `vault/revoking.py` says             |
+| `past` with `act`, `arguments` | lines `{"rows": [...]}` of long answers, then what `vault/past_acts.py` answers |
 | `umount`, perhaps with `lazy` | `pending_bytes` still to be sent; the process ends afterwards                     |
 
 A refusal is `{"ok": false, "error": ..., "advice": ..., "exit_code": n}`.

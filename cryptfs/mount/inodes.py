@@ -283,9 +283,19 @@ class Inodes:
         self.vault.release_file(content)
 
     def changed_elsewhere(self, st: int) -> None:
-        """Another device changed `st`: pages and counted blocks are of an old version."""
+        """`st` was changed, not through this mount: pages and counted blocks are of an old version."""
         self.kept.pop(st, None)
         self._present.pop(st, None)
+        node = self.replica.node(st) if st in self.orphans else None
+        if node is not None and node.nlink > 0:
+            self._has_a_name_again(st)
+
+    def _has_a_name_again(self, st: int) -> None:
+        """It was brought back from the trash: who has it open goes on with the file that everybody sees."""
+        del self.orphans[st]
+        opened = self.opened.get(st)
+        if opened is not None:
+            opened.content.reattach()
 
     # ---- times -----------------------------------------------------------------------------------------------------
 

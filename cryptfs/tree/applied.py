@@ -48,7 +48,11 @@ class Applied:
         return {log: Head(seq, digest, stamp) for log, seq, digest, stamp in rows}
 
     def set_head(self, seg: IntegratedSegment) -> None:
-        """`seg` is in the tree; if none of its log is beyond it, it is the head."""
+        """`seg` is in the tree; if none of its log is beyond it, it is the head. Its moment is remembered for good."""
+        self._db.run(
+            "INSERT OR REPLACE INTO moment VALUES(?, ?, ?, ?, ?, ?, ?)",
+            (seg.log, seg.first_op, seg.seq, len(seg.ops), seg.stamp, seg.wall_ms, seg.digest),
+        )
         head = self.heads().get(seg.log)
         if head is not None and head.seq > seg.seq:
             return

@@ -5,19 +5,44 @@ so that every device finds the same name.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptfs.format.limits import NAME_MAX
 
-__all__ = ["conflict_name", "date_of", "label_of"]
+__all__ = ["MARK", "Copied", "conflict_name", "copied_from", "date_of", "label_of"]
+
+MARK: Final = b"'s conflicted copy "
+_MARKED: Final = re.compile(
+    rb"(.*) \((.+)'s conflicted copy (\d{4}-\d\d-\d\d)\)(?: (?:\d{1,3}|[0-9a-f]{8,64}))?(\..*)?", re.DOTALL
+)
 
 _LABEL_MAX: Final = 40
 _COUNT_MAX: Final = 999
 _YEAR_10000_MS: Final = 253_402_300_800_000
 # Embedding, override and isolate characters would let a label turn the rest of a name around on the screen.
 _BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class Copied(NamedTuple):
+    """What the name of a conflicted copy says: the name that was meant (cut, if it was very long), and whose it is."""
+
+    name: bytes
+    stem: bytes
+    ext: bytes
+    label: bytes
+    date: bytes
+
+
+def copied_from(name: bytes) -> Copied | None:
+    """Read a conflict name; None if it is none. A copy of a copy is one of the inner name."""
+    found = _MARKED.fullmatch(name)
+    if found is None:
+        return None
+    stem, label, date, ext = found[1], found[2], found[3], found[4] or b""
+    return Copied(stem + ext, stem, ext, label, date)
 
 
 def label_of(label: str) -> bytes:
@@ -40,7 +65,7 @@ def conflict_name(name: bytes, label: bytes, date: bytes, op: bytes, taken: Call
     bytes; `taken` says whether a name is in use.
     """
     stem, ext = _parts(name)
-    mark = b" (" + label + b"'s conflicted copy " + date + b")"
+    mark = b" (" + label + MARK + date + b")"
     for count in range(1, _COUNT_MAX + 1):
         found = _join(stem, mark if count == 1 else mark + b" %d" % count, ext)
         if not taken(found):

@@ -176,6 +176,11 @@ class Core:
         rows: list[tuple[Any, ...]] = self._db.all(f"SELECT * FROM {table}")  # noqa: S608 - a literal
         return rows
 
+    def question(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Rows of a SELECT; for the modules of this room that look at more than one row."""
+        rows: list[tuple[Any, ...]] = self._db.all(sql, values)
+        return rows
+
     def forget_local(self, st: int) -> None:
         """The node `st` never existed for anybody else and does not exist any more."""
         self.times.drop(st)

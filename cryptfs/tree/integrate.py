@@ -4,7 +4,7 @@ docs/replication.md, "Integrate". The result depends on the set of segments only
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from cryptfs.errors import Invalid, NeedsUpdate
@@ -22,7 +22,7 @@ from cryptfs.tree.segment import IntegratedSegment, Position
 from cryptfs.tree.state import Step
 from cryptfs.tree.undo import Recorder, Table
 
-__all__ = ["Diff", "NeedsRebuild", "advance", "integrate", "name_containers", "wall_ns_of"]
+__all__ = ["Diff", "NeedsRebuild", "advance", "integrate", "name_containers", "wall_ns_of", "watched"]
 
 RULES: Final = 1
 """The highest number of merge rules this version knows."""
@@ -84,6 +84,17 @@ def integrate(
     finally:
         core.undo.recorder = None
     advance(core, stable)
+    return _diff(core, recorder)
+
+
+def watched(core: Core, change: Callable[[], object]) -> Diff:
+    """Make local changes that the kernel did not ask for, and say what it must hear of them."""
+    recorder: Recorder = {}
+    core.undo.recorder = recorder
+    try:
+        change()
+    finally:
+        core.undo.recorder = None
     return _diff(core, recorder)
 
 

@@ -87,6 +87,18 @@ _SINCE_2: Final = (
 )
 """Tables that a replica of version 1 lacks; they are filled from the others."""
 
+_FOR_THE_PAST: Final = (
+    # Which operations came in which segment, and when by its author's clock: facts, of all segments taken in since the
+    # replica was built. What is older has no time, and nothing else depends on it.
+    """CREATE TABLE IF NOT EXISTS moment(
+        log BLOB NOT NULL, first_op INTEGER NOT NULL, seq INTEGER NOT NULL, ops INTEGER NOT NULL,
+        stamp INTEGER NOT NULL, wall_ms INTEGER NOT NULL, digest BLOB NOT NULL,
+        PRIMARY KEY(log, first_op, seq)) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS moment_stamp ON moment(stamp)",
+    "CREATE INDEX IF NOT EXISTS node_trash ON node(last_parent, last_name) WHERE gone_l IS NOT NULL",
+)
+"""For looking back (`tree/past.py`); made at every opening, so that replicas from before have them too."""
+
 
 _WAL_PAGES: Final = "wal_autocheckpoint=16384"
 """64 MiB between two checkpoints: each flushes the disk twice while everything waits."""
@@ -124,3 +136,5 @@ def _prepare(db: Database, key: bytes | None) -> None:
         db.run("COMMIT")
     elif version != SCHEMA_VERSION:
         raise ReplicaDamaged(f"the local copy of the tree has the tables of version {version}")
+    for statement in _FOR_THE_PAST:
+        db.run(statement)

@@ -183,7 +183,8 @@ class Cache:
     async def _fetch_body2(self, container: Container) -> str:
         name = self.segments.name(container.id)
         if name is None:
-            raise Damaged("a part of a file is in a log segment that is not known here")
+            what = f"a part of a file is in the log segment {container.id.hex()}, which is not known here"
+            raise Damaged(what)
         data = await self._get(name, 0, SEGMENT_MAX + 1)
         try:
             raw = parse_segment(data, self._vault)
@@ -204,7 +205,7 @@ class Cache:
             return await self._sender.get(name, start, length)
         except NotFound as err:
             self.damaged[name] = "is missing"
-            raise Damaged("a part of a file is missing in the store") from err
+            raise Damaged(f"a part of a file is missing in the store: {name}") from err
 
     # ---- room -----------------------------------------------------------------------------------------------------
 

@@ -389,6 +389,16 @@ class FileContent(ReadContent):
         """Whether that record is still part of what is to be sealed, or open here."""
         return not self.vanishing and self.map.wants(index, ref)
 
+    def reattach(self) -> None:
+        """The file has a name again: what was written while it had none is a change like any other."""
+        if not self.detached:
+            return
+        self.detached = False
+        if self._dirty or not self.map.top.empty or self.size != self._host.present_size(self.st):
+            self._unsubmitted = dict(self.map.top.chunks)
+            self.cut_since = self.map.top.cut if self.map.top.cuts else -1
+            self.changed = True
+
     def superseded(self, *, same_bytes: bool = False) -> None:
         """Somebody else made a newer version: start from it, unless changes of our own are under way.
 

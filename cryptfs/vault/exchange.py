@@ -13,7 +13,7 @@ import trio
 from cryptfs.errors import CryptfsError, StoreError
 from cryptfs.format.operation import Relocate
 from cryptfs.store import Abort, Call, DirectoryStore
-from cryptfs.tree.integrate import Diff, integrate
+from cryptfs.tree.integrate import Diff, integrate, watched
 from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.members import refresh
 
@@ -107,6 +107,10 @@ class Exchange:
         if any(isinstance(op, Relocate) for one in segments for op in one.ops):
             vault.cache.follow(vault.replica.uses.moves())
         self.segments += sum(1 for one in segments if not one.own)
+
+    def show(self, change: Callable[[], object]) -> None:
+        """Make changes that no program asked the kernel for, and tell who has to know. No waiting."""
+        self._tell(watched(self._vault.replica, change))
 
     def _tell(self, diff: Diff) -> None:
         vault = self._vault

@@ -1,0 +1,88 @@
+"""Reading the bytes of a version that is not the present one, and telling whether they can be had.
+
+Records are found as those of any file: through the copies their holders made of them, under keys from their boxes.
+"""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from cryptfs.errors import Damaged, StoreError
+from cryptfs.format.content import WHERE_BODY2, Content
+from cryptfs.format.names import pack_name
+from cryptfs.vault.containers import Container
+from cryptfs.vault.past import Past, Version
+from cryptfs.vault.reading import ReadContent
+from cryptfs.vault.records import locate
+
+if TYPE_CHECKING:
+    from cryptfs.vault.vault import Vault
+
+__all__ = ["Whereabouts", "require_there", "sealed_content", "whereabouts"]
+
+
+class Whereabouts(StrEnum):
+    """Where a version's bytes are."""
+
+    EMPTY = "no bytes"
+    HERE = "here"
+    STORE = "in the store"
+    UNSENT = "not sent yet"
+    MISSING = "missing"
+
+
+def sealed_content(vault: "Vault", version: Version, content: Content) -> ReadContent:
+    """The version as a content to read; nobody else shares it, and it never changes."""
+    reading = ReadContent(vault, version.st, version.size)
+    reading.take_version(content)
+    return reading
+
+
+def whereabouts(vault: "Vault", past: Past, version: Version) -> Whereabouts:
+    """Where its bytes are, as far as that is known without asking the store."""
+    if past.unsent(version):
+        return Whereabouts.UNSENT
+    content = past.content_of(version)
+    if content is None or content.size == 0:
+        return Whereabouts.EMPTY
+    reading = sealed_content(vault, version, content)
+    containers = _containers(vault, reading)
+    if any(_name(vault, one) in vault.cache.damaged for one in containers):
+        return Whereabouts.MISSING
+    complete = reading.map.base.manifest is None  # pages would have to be read to know all places
+    return Whereabouts.HERE if complete and all(one.path is not None for one in containers) else Whereabouts.STORE
+
+
+async def require_there(vault: "Vault", reading: ReadContent) -> None:
+    """Return if every object that holds the version exists. Raises Damaged with the name of one that does not."""
+    try:
+        await reading.load_all()
+        for container in _containers(vault, reading):
+            name = _name(vault, container)
+            if container.path is None and name and await vault.sender.size(name) is None:
+                raise Damaged(
+                    f"An object that holds this version is missing in the store: {name}.",
+                    "Look for it in the trash of the provider; other versions are unharmed.",
+                )
+    except StoreError as err:
+        raise type(err)(str(err), "The version is not on this machine; try again when the store answers.") from err
+
+
+def _containers(vault: "Vault", reading: ReadContent) -> list[Container]:
+    found: dict[int, Container] = {}
+    for index in reading.present_chunks():
+        ref = reading.map.get(index)
+        if ref is not None:
+            one = locate(ref)[0]
+            found[id(one)] = one
+    manifest = reading.map.base.manifest
+    if manifest is not None:
+        one = vault.container(manifest.loc)
+        found[id(one)] = one
+    return list(found.values())
+
+
+def _name(vault: "Vault", container: Container) -> str:
+    """Object in the store; empty if it is not known."""
+    if container.where == WHERE_BODY2:
+        return vault.cache.segments.name(container.id) or ""
+    return pack_name(container.id) if container.id else ""
