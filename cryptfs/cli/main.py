@@ -30,6 +30,7 @@ _COMMANDS: Final[Table] = {
     "info": ("files", "Show the objects that hold a file."),
     "versions": ("past", "List the old versions of a file."),
     "trash": ("past", "List what was deleted."),
+    "conflicts": ("conflicts", "List conflicted copies, or settle one."),
     "restore": ("past", "Bring back an old version, or what was deleted."),
     "fsck": ("health", "Check a vault against its store."),
     "doctor": ("health", "Check this machine, and how it reaches a vault."),

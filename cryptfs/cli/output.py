@@ -26,6 +26,7 @@ __all__ = [
     "execute",
     "fields",
     "line",
+    "local_time",
     "moment",
     "note",
     "progress",
@@ -108,6 +109,13 @@ def age(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def local_time(time: str | None) -> str:
+    """An instant that another part wrote as text with its zone, to the second in local time; "?" if unknown."""
+    if not time or time == "?":
+        return "?"
+    return dt.datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def moment(ns: int) -> str:

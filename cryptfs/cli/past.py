@@ -8,8 +8,10 @@ from typing import Any, Final
 import click
 
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
+from cryptfs.cli.asking import yes_option
 from cryptfs.cli.lookingback import ask_past
-from cryptfs.cli.output import cell, document, line, note, safe, size, table
+from cryptfs.cli.output import cell, document, line, local_time, note, safe, size, table
+from cryptfs.cli.undoing import undo_device
 from cryptfs.errors import UsageError
 from cryptfs.vault.home import VaultHome
 
@@ -47,7 +49,7 @@ def versions(*, name: str, path: str, as_json: bool, passphrase_file: Path | Non
     table(
         ("Version", "When", "By", "Size", "State", "Contents"),
         [
-            [row["version"], _local(row["time"]), row["by"], size(row["size"]), _state(row), cell(row["contents"])]
+            [row["version"], local_time(row["time"]), row["by"], size(row["size"]), _state(row), cell(row["contents"])]
             for row in rows
         ],
         right=frozenset({3}),
@@ -57,14 +59,7 @@ def versions(*, name: str, path: str, as_json: bool, passphrase_file: Path | Non
 def _state(row: dict[str, Any]) -> str:
     if row["state"] != "deleted":
         return str(row["state"])
-    return f"deleted {_local(row['deleted'])} by {row['deleted_by']}"
-
-
-def _local(time: str | None) -> str:
-    """An instant as people here read it; "?" if nobody knows it."""
-    if not time or time == "?":
-        return "?"
-    return dt.datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return f"deleted {local_time(row['deleted'])} by {row['deleted_by']}"
 
 
 @click.command(short_help="List what was deleted.")
@@ -84,7 +79,7 @@ def trash(*, name: str, path: str, everything: bool, as_json: bool, passphrase_f
         return
     table(
         ("Version", "Deleted", "By", "Size", "Path"),
-        [[row["version"], _local(row["deleted"]), row["by"], size(row["size"]), _shown(row)] for row in rows],
+        [[row["version"], local_time(row["deleted"]), row["by"], size(row["size"]), _shown(row)] for row in rows],
         right=frozenset({3}),
     )
 
@@ -97,36 +92,55 @@ def _shown(row: dict[str, Any]) -> str:
 
 @click.command(short_help="Bring back an old version, or what was deleted.")
 @vault_argument()
-@click.argument("path")
+@click.argument("path", default="")
 @click.option("--version", default="", metavar="ID", help="Which version, as `cryptfs versions` names it.")
 @click.option("--before", default="", metavar="TIME", help="As it was before TIME (2026-05-12, or 2h ago as 2h).")
 @click.option("--to", default="", metavar="PATH", help="Bring it back under this path instead.")
 @click.option("--all", "everything", is_flag=True, help="A folder: with all that was ever deleted in it.")
+@click.option("--undo-device", "device", default="", metavar="WHO", help="Undo what a member or NAME/DEVICE did.")
+@click.option("--since", default="", metavar="TIME", help="With --undo-device: from when on.")
+@click.option("--dry-run", is_flag=True, help="With --undo-device: only show what would be done.")
+@yes_option()
 @json_option()
 @passphrase_option()
 def restore(
-    *, name: str, path: str, version: str, before: str, to: str, everything: bool, as_json: bool,
-    passphrase_file: Path | None,
+    *, name: str, path: str, version: str, before: str, to: str, everything: bool, device: str, since: str,
+    dry_run: bool, yes: bool, as_json: bool, passphrase_file: Path | None,
 ) -> None:  # fmt: skip
     """Bring back the file or folder PATH of the vault NAME.
 
     Without a choice: what was deleted last under this name; of a file that is there, the version before the present
     one. What is replaced can be brought back in turn. A folder comes back with what was deleted with it.
+
+    With --undo-device and --since, and no PATH: everything that a device replaced, deleted or moved since then.
     """
+    home = VaultHome.of(name)
+    if device or since or dry_run:
+        if not (device and since) or path or version or before or to or everything:
+            raise UsageError("Undoing needs --undo-device and --since, and nothing else.")
+        undo_device(home, passphrase_file, device, when(since), dry_run=dry_run, yes=yes, as_json=as_json)
+        return
+    if not path:
+        raise UsageError("What is to be brought back?", "Name a PATH; `cryptfs trash` lists what was deleted.")
     if version and before:
         raise UsageError("--version and --before each say which version.", "Use one of them.")
     answer, _ = ask_past(
-        VaultHome.of(name), passphrase_file, "restore", path,
+        home, passphrase_file, "restore", path,
         version=version, before_ms=when(before) if before else 0, to=to, all=everything,
     )  # fmt: skip
     if as_json:
         document({key: value for key, value in answer.items() if key != "ok"})
-    elif not answer["files"] + answer["folders"]:
-        note("That is the present version: nothing had to be changed.")
     else:
-        line(safe(f"{answer['path']} is back ({_amount(answer)})."))
-        if answer["left"]:
-            note(f"{answer['left']} that were deleted earlier in it stay in the trash; --all brings them back, too.")
+        _tell(answer)
+
+
+def _tell(answer: dict[str, Any]) -> None:
+    if not answer["files"] + answer["folders"]:
+        note("That is the present version: nothing had to be changed.")
+        return
+    line(safe(f"{answer['path']} is back ({_amount(answer)})."))
+    if answer["left"]:
+        note(f"{answer['left']} that were deleted earlier in it stay in the trash; --all brings them back, too.")
 
 
 def _amount(answer: dict[str, Any]) -> str:

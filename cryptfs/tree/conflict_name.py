@@ -16,7 +16,7 @@ __all__ = ["MARK", "Copied", "conflict_name", "copied_from", "date_of", "label_o
 
 MARK: Final = b"'s conflicted copy "
 _MARKED: Final = re.compile(
-    rb"(.*) \((.+)'s conflicted copy (\d{4}-\d\d-\d\d)\)(?: (?:\d{1,3}|[0-9a-f]{8,64}))?(\..*)?", re.DOTALL
+    rb"(.+)'s conflicted copy (\d{4}-\d\d-\d\d)\)(?: (?:\d{1,3}|[0-9a-f]{8,64}))?(\..*)?", re.DOTALL
 )
 
 _LABEL_MAX: Final = 40
@@ -37,11 +37,20 @@ class Copied(NamedTuple):
 
 
 def copied_from(name: bytes) -> Copied | None:
-    """Read a conflict name; None if it is none. A copy of a copy is one of the inner name."""
+    """Read a conflict name; None if it is none. A copy of a copy is one of the inner name.
+
+    Names and labels may have brackets of their own: the label is the shortest text in which brackets are balanced.
+    """
     found = _MARKED.fullmatch(name)
     if found is None:
         return None
-    stem, label, date, ext = found[1], found[2], found[3], found[4] or b""
+    before, date, ext = found[1], found[2], found[3] or b""
+    at = before.rfind(b" (")
+    while at > 0 and before.count(b"(", at + 2) != before.count(b")", at + 2):
+        at = before.rfind(b" (", 0, at)
+    if at <= 0 or at + 2 == len(before):
+        return None
+    stem, label = before[:at], before[at + 2 :]
     return Copied(stem + ext, stem, ext, label, date)
 
 

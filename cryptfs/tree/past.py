@@ -12,9 +12,14 @@ from cryptfs.tree.core import Core
 from cryptfs.tree.ids import op_id_of
 from cryptfs.tree.rows import Entry, History, NodeRow
 
-__all__ = ["Moment", "all_gone", "gone_from", "marked_entries", "moment_of", "moments_at", "moments_since", "replaced"]
+__all__ = [
+    "Moment", "all_entries", "all_gone", "all_nodes", "all_replaced", "gone_from", "marked_entries", "moment_of",
+    "moments_at", "moments_since", "replaced",
+]  # fmt: skip
 
 _NODE: Final = "SELECT * FROM node WHERE gone_l IS NOT NULL"
+_PAGE: Final = 2_000
+"""Rows read at once by those who look at everything."""
 _MOMENT: Final = "SELECT log, seq, first_op, ops, stamp, wall_ms, digest FROM moment"
 
 
@@ -72,6 +77,34 @@ def moments_since(core: Core, log: bytes, wall_ms: int) -> list[Moment]:
     """The segments of a log that its author dates `wall_ms` or later, oldest first."""
     rows = core.question(_MOMENT + " WHERE log = ? AND wall_ms >= ? AND ops > 0 ORDER BY seq", (log, wall_ms))
     return [Moment._make(row) for row in rows]
+
+
+def all_nodes(core: Core) -> Iterator[NodeRow]:
+    """All nodes, linked or not, by number; a page at a time, so that changes may come in between."""
+    last = 0
+    while rows := core.question("SELECT * FROM node WHERE st > ? ORDER BY st LIMIT ?", (last, _PAGE)):
+        yield from map(NodeRow._make, rows)
+        last = rows[-1][0]
+
+
+def all_entries(core: Core) -> Iterator[Entry]:
+    """All entries, by directory and name, in the same way."""
+    last: tuple[int, bytes] = (0, b"")
+    while rows := core.question(
+        "SELECT * FROM dirent WHERE (parent, name) > (?, ?) ORDER BY parent, name LIMIT ?", (*last, _PAGE)
+    ):
+        yield from map(Entry._make, rows)
+        last = rows[-1][0], rows[-1][1]
+
+
+def all_replaced(core: Core) -> Iterator[History]:
+    """All old versions, by node and version, in the same way."""
+    last: tuple[int, bytes] = (0, b"")
+    while rows := core.question(
+        "SELECT * FROM history WHERE (st, cver) > (?, ?) ORDER BY st, cver LIMIT ?", (*last, _PAGE)
+    ):
+        yield from map(History._make, rows)
+        last = rows[-1][0], rows[-1][1]
 
 
 def marked_entries(core: Core) -> list[Entry]:

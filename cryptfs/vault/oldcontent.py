@@ -52,17 +52,24 @@ def whereabouts(vault: "Vault", past: Past, version: Version) -> Whereabouts:
     return Whereabouts.HERE if complete and all(one.path is not None for one in containers) else Whereabouts.STORE
 
 
-async def require_there(vault: "Vault", reading: ReadContent) -> None:
-    """Return if every object that holds the version exists. Raises Damaged with the name of one that does not."""
+async def require_there(vault: "Vault", reading: ReadContent, known: set[str] | None = None) -> None:
+    """Return if every object that holds the version exists. Raises Damaged with the name of one that does not.
+
+    Names in `known` are not asked for again; those found are added.
+    """
+    seen = set() if known is None else known
     try:
         await reading.load_all()
         for container in _containers(vault, reading):
             name = _name(vault, container)
-            if container.path is None and name and await vault.sender.size(name) is None:
+            if container.path is not None or not name or name in seen:
+                continue
+            if await vault.sender.size(name) is None:
                 raise Damaged(
                     f"An object that holds this version is missing in the store: {name}.",
                     "Look for it in the trash of the provider; other versions are unharmed.",
                 )
+            seen.add(name)
     except StoreError as err:
         raise type(err)(str(err), "The version is not on this machine; try again when the store answers.") from err
 

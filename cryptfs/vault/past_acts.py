@@ -4,7 +4,7 @@ Arguments and answers are JSON values, paths as `os.fsdecode` makes them. Long a
 """
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -12,11 +12,13 @@ import trio
 from cryptfs.errors import UsageError
 from cryptfs.format.operation import KIND_DIR, KIND_FILE
 from cryptfs.tree.past import all_gone
-from cryptfs.tree.rows import NodeRow
+from cryptfs.tree.rows import Entry, NodeRow
+from cryptfs.vault.conflicts import conflicts, keep, path_to, version_of
 from cryptfs.vault.oldcontent import require_there, sealed_content, whereabouts
 from cryptfs.vault.past import Past, Version, choose, in_words, parts_of
 from cryptfs.vault.people import instant
-from cryptfs.vault.restoring import Restorer, deleted_below, send_what_waits
+from cryptfs.vault.restoring import Restorer, deleted_below, prepare_to_change, send_what_waits
+from cryptfs.vault.undoing import Undoing
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
@@ -156,8 +158,7 @@ async def _trash(vault: "Vault", arguments: Arguments, say: Say) -> Answer:
             continue
         rows.append(await _trash_row(past, node, path))
     rows.sort(key=lambda row: (str(row["deleted"] or "~"), str(row["path"])), reverse=True)
-    for at in range(0, len(rows), _ROWS):
-        await say({"rows": rows[at : at + _ROWS]})
+    await _say_rows(say, rows)
     return {"path": in_words(below)}
 
 
@@ -205,9 +206,75 @@ async def _restore(vault: "Vault", arguments: Arguments, _: Say) -> Answer:
     }  # fmt: skip
 
 
+# ---- conflicts -------------------------------------------------------------------------------------------------------
+
+
+async def _conflicts(vault: "Vault", _: Arguments, say: Say) -> Answer:
+    past = Past(vault)
+    rows: list[Answer] = [
+        {
+            "copy": _side(vault, past, one.copy),
+            "original": None if one.original is None else _side(vault, past, one.original),
+        }
+        for one in conflicts(vault)
+    ]
+    await _say_rows(say, rows)
+    return {}
+
+
+def _side(vault: "Vault", past: Past, entry: Entry) -> Answer:
+    version = version_of(past, vault, entry)
+    return {
+        "path": in_words(path_to(vault, entry)),
+        "kind": _KINDS[entry.kind],
+        "by": version.made.by if version is not None else "",
+        "time": instant(version.made.wall_ms) if version is not None and version.made.wall_ms else None,
+        "size": version.size if version is not None else 0,
+        "version": version.id if version is not None else "",
+    }
+
+
+async def _keep(vault: "Vault", arguments: Arguments, _: Say) -> Answer:
+    which = _text(arguments, "which")
+    if which not in ("this", "other", "both"):
+        raise UsageError("'which' must be this, other or both.")
+    done = await keep(vault, _path(arguments), which, _path(arguments, "name"))
+    return {"kept": list(map(in_words, done.kept)), "trashed": list(map(in_words, done.trashed))}
+
+
+# ---- undoing ---------------------------------------------------------------------------------------------------------
+
+
+async def _undo(vault: "Vault", arguments: Arguments, say: Say) -> Answer:
+    """What would be undone; with `do`, it is."""
+    if arguments.get("do"):
+        await prepare_to_change(vault)
+    else:
+        await vault.exchange.pull()
+    undoing = Undoing(vault, _text(arguments, "device"), _number(arguments, "since_ms"))
+    plan = await undoing.plan()
+    if arguments.get("do"):
+        await undoing.carry_out(plan)
+    rows: list[Answer] = [
+        {"what": one.what, "path": in_words(one.path), "version": one.version.id if one.version is not None else None}
+        for one in plan.repairs
+    ]
+    left: list[Answer] = [{"path": in_words(path), "why": why} for path, why in plan.left]
+    await _say_rows(say, rows + left)
+    return {"devices": plan.devices, "made": plan.made}
+
+
+async def _say_rows(say: Say, rows: Sequence[Answer]) -> None:
+    for at in range(0, len(rows), _ROWS):
+        await say({"rows": list(rows[at : at + _ROWS])})
+
+
 _ACTS: Final[dict[str, Callable[["Vault", Arguments, Say], Awaitable[Answer]]]] = {
     "versions": _versions,
     "read": _read,
     "trash": _trash,
     "restore": _restore,
+    "conflicts": _conflicts,
+    "keep": _keep,
+    "undo": _undo,
 }

@@ -30,7 +30,7 @@ from cryptfs.vault.past import Past, Spot, Version, choose, in_words, parts_of
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
 
-__all__ = ["Restored", "Restorer"]
+__all__ = ["Restored", "Restorer", "deleted_below", "prepare_to_change", "require_sent", "send_what_waits"]
 
 log = logging.getLogger(__name__)
 
@@ -72,14 +72,6 @@ class Restorer:
         self._replica = vault.replica
         self.past = Past(vault)
 
-    async def prepare(self) -> None:
-        """Send what waits, as far as that is possible now. Raises NotAllowed where nothing may be changed."""
-        vault = self._vault
-        if vault.read_only:
-            reason = vault.standing.objection or vault.trust.stops or "This mount is read-only"
-            raise NotAllowed(reason.rstrip(".") + ".", "Who may only read can copy old versions out: `cryptfs get`.")
-        await send_what_waits(vault)
-
     async def restore(
         self, path: bytes, *, version: str = "", before_ms: int = 0, to: bytes = b"", everything: bool = False
     ) -> Restored:
@@ -88,7 +80,7 @@ class Restorer:
         `to` names where it shall be instead. `everything`: a folder with all that was ever deleted in it. Raises
         UsageError, FsError, NotAllowed, Retry while an unsent content would be lost, Damaged if bytes are missing.
         """
-        await self.prepare()
+        await prepare_to_change(self._vault)
         spot = self.past.spot(path)
         chosen = choose(await self._restorable(spot), id_=version, before_ms=before_ms)
         done = Restored(spot.path, chosen.id)
@@ -154,15 +146,17 @@ class Restorer:
         if held is not None and held.kind == KIND_DIR:
             raise UsageError("A folder has this name now.", "Bring it back beside it: --to PATH.")
         for st in (chosen.st, *(() if held is None else (held.st,))):
-            self._require_sent(st)
-        vault.exchange.show(lambda: self._bring_back(chosen, node, place, held))
+            require_sent(vault, st)
+        vault.exchange.show(lambda: self.bring_back(chosen, node, place.parent, place.name, held))
 
-    def _bring_back(self, chosen: Version, node: NodeRow, place: _Place, held: Entry | None) -> None:
+    def bring_back(self, chosen: Version, node: NodeRow, parent: int, name: bytes, held: Entry | None) -> None:
+        """Submit what makes `chosen` what `node` is, as `name` in `parent` if it has no name, in place of `held`."""
         vault, replica = self._vault, self._replica
+        place = _Place(parent, name, held)
         ino = replica.ino_of(chosen.st)
         if node.gone_l is not None:
-            name = place.name if held is None else self._free_name(place)
-            vault.submit(Undelete(ino, replica.ino_of(place.parent), name))
+            for_now = name if held is None else self._free_name(place)
+            vault.submit(Undelete(ino, replica.ino_of(parent), for_now))
             if held is not None:
                 self._put_over(ino, chosen.st, place, held)
         if chosen.standing == "old":
@@ -185,15 +179,6 @@ class Restorer:
             if self._replica.lookup(place.parent, name) is None:
                 return name
             number += 1
-
-    def _require_sent(self, st: int) -> None:
-        content = self._vault.files.get(st)
-        unsent = content is not None and (content.changed or content.pending > 0 or content.map.sealing is not None)
-        if unsent or self._replica.has_pending_content(st):
-            raise Retry(
-                "What the file holds now has not been sent yet, and would be lost.",
-                "Try again when the store can be reached, or restore beside it: --to PATH.",
-            )
 
     async def _copy(self, chosen: Version, place: _Place) -> None:
         """An old version as a new file: sealed anew, as one content belongs to one file."""
@@ -284,6 +269,25 @@ class Restorer:
                 if node.kind == KIND_DIR:
                     waiting.append(node.st)
         return found
+
+
+async def prepare_to_change(vault: "Vault") -> None:
+    """Send what waits, as far as that is possible now. Raises NotAllowed where nothing may be changed."""
+    if vault.read_only:
+        reason = vault.standing.objection or vault.trust.stops or "This mount is read-only"
+        raise NotAllowed(reason.rstrip(".") + ".", "Who may only read can copy old versions out: `cryptfs get`.")
+    await send_what_waits(vault)
+
+
+def require_sent(vault: "Vault", st: int) -> None:
+    """Raise Retry if what the node holds now is in no segment, and would be lost."""
+    content = vault.files.get(st)
+    unsent = content is not None and (content.changed or content.pending > 0 or content.map.sealing is not None)
+    if unsent or vault.replica.has_pending_content(st):
+        raise Retry(
+            "What the file holds now has not been sent yet, and would be lost.",
+            "Try again when the store can be reached, or restore beside it: --to PATH.",
+        )
 
 
 async def send_what_waits(vault: "Vault") -> None:
