@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import trio
 
 from cryptfs.errors import Damaged, HostileStore, NotAllowed, Retry, StoreError, UsageError
-from cryptfs.format.operation import KIND_DIR, Create, Link, Op, Rename, Undelete
+from cryptfs.format.operation import KIND_DIR, RENAME_EXCHANGE, Create, Link, Op, Rename, Undelete
 from cryptfs.format.statement import Add, Genesis
 from cryptfs.tree.ids import op_id_of, split
 from cryptfs.tree.past import all_entries, all_nodes, all_replaced, moment_of, moments_at, moments_since
@@ -172,7 +172,7 @@ class Undoing:
             op = await self._operation(ids[0])
             if not self._his_op(ids[0]):
                 return _placed_at(self._replica.state.find, op)
-            if not isinstance(op, Rename) or op.flags:
+            if not isinstance(op, Rename) or op.flags == RENAME_EXCHANGE:
                 return None
             ids = split(self._replica.ids.external_of(op.lver))
         return None
@@ -253,7 +253,7 @@ def _placed_at(find: Callable[[bytes], NodeRow | None], op: Op | None) -> tuple[
     """Directory and name that an operation gave."""
     if isinstance(op, Create | Link | Undelete):
         node, name = find(op.p), op.name
-    elif isinstance(op, Rename) and not op.flags:
+    elif isinstance(op, Rename) and op.flags != RENAME_EXCHANGE:
         node, name = find(op.p2), op.name2
     else:
         return None
