@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cryptfs.errors import NotAllowed, UsageError
-from cryptfs.format.operation import KIND_DIR, Create, Rename, Rmdir, Unlink, provisional_ino
+from cryptfs.format.operation import KIND_DIR, RENAME_NOREPLACE, Create, Rename, Rmdir, Unlink, provisional_ino
 from cryptfs.group.authority import Tier
 from cryptfs.vault.undoing import Plan, Undoing
 from cryptfs.vault.vault import Vault
@@ -88,7 +88,14 @@ def rename(vault: Vault, path: bytes, to: bytes) -> None:
     assert entry is not None
     parent, name = entry_at(vault, to)
     vault.submit(
-        Rename(replica.ino_of(entry.st), replica.extern_ver(entry.lver), replica.ino_of(parent), name, None, 0)
+        Rename(
+            replica.ino_of(entry.st),
+            replica.extern_ver(entry.lver),
+            replica.ino_of(parent),
+            name,
+            None,
+            RENAME_NOREPLACE,
+        )  # as mv does
     )
 
 
