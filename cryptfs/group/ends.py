@@ -16,7 +16,7 @@ from cryptfs.format.statement import Accept, Close, Cut, NewLog, Remove
 from cryptfs.group.graph import StatementGraph
 from cryptfs.group.roster import Resolved
 
-__all__ = ["FOREVER", "HeldSegment", "LogEnd", "fork_point", "log_ends", "surviving"]
+__all__ = ["FOREVER", "HeldSegment", "LogEnd", "closers", "fork_point", "log_ends", "surviving"]
 
 _ZERO: Final = bytes(32)
 
@@ -68,6 +68,18 @@ def log_ends(graph: StatementGraph, now: Resolved, held: Mapping[bytes, Iterable
             chain = _Chain(held.get(log_id, ()))
             ends[log_id] = _end(limits.get(log_id, []) + removed, accepts.get(log_id, []), chain)
     return ends
+
+
+def closers(graph: StatementGraph, now: Resolved, log_id: bytes) -> set[bytes]:
+    """Entries whose valid closings, or new logs, name this log."""
+    found = set()
+    for statement in now.valid:
+        node = graph.node(statement)
+        op = node.statement.payload.op
+        cuts = op.cuts if isinstance(op, Close) else op.closes if isinstance(op, NewLog) else ()
+        if any(cut.log_id == log_id for cut in cuts):
+            found.add(node.author.entry)
+    return found
 
 
 def fork_point(held: Iterable[HeldSegment]) -> int | None:

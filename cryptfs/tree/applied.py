@@ -87,6 +87,10 @@ class Applied:
         row = self._db.one("SELECT v FROM meta WHERE k = 'floor'")
         return -1 if row is None else int(_I64.unpack(row[0])[0])
 
+    def forget_floor(self) -> None:
+        """Nothing is applied any more."""
+        self._db.run("DELETE FROM meta WHERE k = 'floor'")
+
     def advance(self, stamp: int, first_tentative: int | None) -> None:
         """Raise the floor, and forget how to undo what lies at or below it."""
         if stamp <= self.floor():

@@ -28,6 +28,11 @@ __all__ = ["Core", "StateTable"]
 
 StateTable = Literal["node", "dirent", "alias", "landing", "xattr", "container", "history"]
 
+_MADE_ANEW: Final = (
+    "node", "dirent", "alias", "landing", "xattr", "container", "history", "head", "applied", "tentative", "undo",
+    "notice",
+)  # fmt: skip
+"""Tables that follow from the segments."""
 _ROOT_MODE: Final = 0o755
 _I64: Final = struct.Struct(">q")
 
@@ -51,12 +56,15 @@ class Core:
         self.set_label("", 0)
         self._next_k = self._written_k = self._meta_int("next_k")
         if self.rows.node(ROOT_ST) is None:
-            root = NodeRow(ROOT_ST, KIND_DIR, _ROOT_MODE, 0, 0, 0, 0, 0, 0, b"", None, b"", None, None, None)
-            self.undo.enabled = False
-            self.rows.put_node(root, None)
-            self.undo.enabled = True
+            self._plant_root()
             self._db.run("INSERT INTO local(st, ino) VALUES(?, ?)", (ROOT_ST, self.ids.root_ino))
             self.commit()
+
+    def _plant_root(self) -> None:
+        root = NodeRow(ROOT_ST, KIND_DIR, _ROOT_MODE, 0, 0, 0, 0, 0, 0, b"", None, b"", None, None, None)
+        self.undo.enabled = False
+        self.rows.put_node(root, None)
+        self.undo.enabled = True
 
     @classmethod
     def open(cls, path: str, key: bytes, vault: bytes) -> Self:
@@ -154,6 +162,15 @@ class Core:
     def touch_ctime(self, st: int, ns: int) -> None:
         """Set the change time as shown on this device."""
         self.times.changed(st)[0] = ns
+
+    def start_over(self) -> None:
+        """Empty the tree, to be made anew from its segments. Facts stay: no node gets another number."""
+        self.flush()
+        for table in _MADE_ANEW:
+            self._db.run(f"DELETE FROM {table}")  # noqa: S608 - a literal
+        self.applied.forget_floor()
+        self.rows.reload()
+        self._plant_root()
 
     # ---- odds and ends kept with the tree
 

@@ -4,12 +4,14 @@
 outlives the segment it came in (docs/format.md, "File contents").
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from cryptfs.format.content import WHERE_BODY2, WHERE_HERE, Content, Inline, Loc, MRef, Paged, Patch, Run, Span
 from cryptfs.tree.database import Database
 
-__all__ = ["Facts", "anchored"]
+__all__ = ["Facts", "anchored", "moved"]
 
 
 class Facts:
@@ -38,20 +40,23 @@ class Facts:
 
 def anchored(content: Content, digest: bytes) -> Content:
     """The content with every place "in this segment" turned into "in body2 of the segment `digest`"."""
+
+    def anchor(loc: Loc) -> Loc:
+        return Loc(WHERE_BODY2, digest, loc.off) if loc.where == WHERE_HERE else loc
+
+    return moved(content, anchor)
+
+
+def moved(content: Content, place: Callable[[Loc], Loc]) -> Content:
+    """The content with every place exchanged; itself if none changes."""
     body = content.body
     if isinstance(body, Inline):
-        spans = tuple(_span(span, digest) for span in body.spans)
+        spans = tuple(_span(span, place) for span in body.spans)
         return content if spans == body.spans else msgspec.structs.replace(content, body=Inline(spans))
-    root = MRef(body.root.ks, _loc(body.root.loc, digest), body.root.len, body.root.hash)
-    patches = tuple(Patch(patch.first, _span(patch.span, digest)) for patch in body.patches)
+    root = MRef(body.root.ks, place(body.root.loc), body.root.len, body.root.hash)
+    patches = tuple(Patch(patch.first, _span(patch.span, place)) for patch in body.patches)
     return msgspec.structs.replace(content, body=Paged(root, patches))
 
 
-def _span(span: Span, digest: bytes) -> Span:
-    if isinstance(span, Run) and span.loc.where == WHERE_HERE:
-        return msgspec.structs.replace(span, loc=_loc(span.loc, digest))
-    return span
-
-
-def _loc(loc: Loc, digest: bytes) -> Loc:
-    return Loc(WHERE_BODY2, digest, loc.off) if loc.where == WHERE_HERE else loc
+def _span(span: Span, place: Callable[[Loc], Loc]) -> Span:
+    return msgspec.structs.replace(span, loc=place(span.loc)) if isinstance(span, Run) else span

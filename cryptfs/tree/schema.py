@@ -12,7 +12,7 @@ from cryptfs.tree.database import Database, ReplicaDamaged
 
 __all__ = ["ROOT_ST", "SCHEMA_VERSION", "ReplicaDamaged", "open_sealed"]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 ROOT_ST: Final = 1
 CACHE_KIB: Final = 12288
 IN_MEMORY: Final = ":memory:"

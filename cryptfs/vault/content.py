@@ -14,7 +14,7 @@ import hashlib
 from typing import Final
 
 from cryptfs.errors import FsError
-from cryptfs.format.content import CHUNK_LOG2S, MAX_CHUNKS
+from cryptfs.format.content import CHUNK_LOG2S, MAX_CHUNKS, Content
 from cryptfs.format.operation import provisional_op_id
 from cryptfs.vault.chunkmap import Delta
 from cryptfs.vault.containers import OpenPack, Ref
@@ -382,6 +382,13 @@ class FileContent(ReadContent):
         self.size, self.chunk_log2, self.digest = delta.size, delta.chunk_log2, delta.digest
         for index, ref in refs.items():
             self.map.put(index, ref)
+        self.base_ver = (provisional_op_id(k),)
+        self.pending += 1
+
+    def resume(self, whole: Content, k: int) -> None:
+        """Take in the content that operation `k` carries, as it was sealed once, in a segment that does not count."""
+        self.take_version(whole)
+        self.digest = whole.digest
         self.base_ver = (provisional_op_id(k),)
         self.pending += 1
 

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from cryptfs.errors import CryptfsError, StoreError
+from cryptfs.errors import CryptfsError, HostileStore, StoreError
 from cryptfs.format.operation import Relocate
+from cryptfs.group.authority import Tier
+from cryptfs.group.ends import closers
 from cryptfs.store import Abort, Call, DirectoryStore
-from cryptfs.tree.integrate import Diff, integrate, watched
+from cryptfs.tree.integrate import Diff, NeedsRebuild, integrate, watched
 from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.members import refresh
+from cryptfs.vault.rebuilding import rebuild
+from cryptfs.vault.standing import MOUNT_ANEW
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
@@ -55,14 +59,51 @@ class Exchange:
             vault = self._vault
             before = vault.trust.memory  # what is sealed and sent while the store is listed is not in the listing
             news = await self.refresh_membership()
-            news = await vault.reader.read_all() or news
-            await vault.trust.look([*self.statements, *vault.reader.listed], before)
+            try:
+                news = await vault.reader.read_all() or news
+            except NeedsRebuild as err:
+                news = await self._rebuild(err)
+            self.look_at_own_log()
+            await vault.trust.look([*self.statements, *vault.reader.listed], before, vault.reader.open_forks())
             vault.trust.freshness.tell()
             self.pulls += 1
             if news:
                 self.settled.set()
                 self.settled = trio.Event()
             return news
+
+    async def _rebuild(self, why: NeedsRebuild) -> bool:
+        """Make the tree anew; as it was it stays if the folder shows too little for that. Raises StoreError."""
+        log.warning("%s: the tree is made anew from the logs", why)
+        try:
+            await rebuild(self._vault)
+        except HostileStore as err:
+            log.warning("%s", err)
+            return False
+        return True
+
+    def look_at_own_log(self) -> None:
+        """Whether this device can go on in its log; if not it is told, and at the next start it begins another."""
+        standing = self._vault.standing
+        over = self._why_over()
+        if over != standing.over:
+            standing.log_is_over(over)
+            if over:
+                log.warning("%s %s", over, MOUNT_ANEW)
+
+    def _why_over(self) -> str:
+        standing = self._vault.standing
+        log_id, role = standing.log_id, standing.role
+        if role is None or role < Tier.WRITER:
+            return ""
+        if standing.copied:
+            return "This device exists twice: it was copied, or restored from a backup. Both sets of changes are kept."
+        end = self._vault.reader.end(log_id)
+        if end is None or end.count is None:
+            return ""
+        graph, now = standing.membership.graph, standing.membership.resolved
+        by = sorted({standing.membership.name_of(one) for one in closers(graph, now, log_id)})
+        return f"The log of this device was closed by {' and '.join(by) or 'somebody'}. Its changes are kept."
 
     async def refresh_membership(self) -> bool:
         """Take in new statements and wraps; returns whether there were any. Raises StoreError."""
@@ -85,34 +126,30 @@ class Exchange:
         if vault.standing.objection:
             log.warning("%s", vault.standing.objection)
         vault.certificates.tell()
-        self._drop_what_no_longer_counts()
         return True
 
-    def _drop_what_no_longer_counts(self) -> None:
-        """A log may end earlier now: what it said beyond its end is undone."""
-        vault = self._vault
-        gone = vault.reader.ended()
-        if gone:
-            log.warning("%d segments beyond the end of a log are taken back", len(gone))
-            self._tell(integrate(vault.replica, [], vault.pending.operations(), void=gone))
-            for log_id in {log_id for log_id, _ in gone}:
-                vault.replica.uses.read_again(log_id)
-            vault.cache.follow(vault.replica.uses.moves())
+    def take(self, segments: list[IntegratedSegment], void: list[tuple[bytes, int]]) -> None:
+        """Put segments into the replica, take others out, pending operations on top, and tell who has to know.
 
-    def take(self, segments: list[IntegratedSegment]) -> None:
-        """Put segments into the replica, pending operations again on top, and tell who has to know."""
+        Raises NeedsRebuild, and then has changed nothing.
+        """
         vault = self._vault
-        stable = max(one.stamp for one in segments) if vault.standing.alone else -1
-        self._tell(integrate(vault.replica, segments, vault.pending.operations(), stable=stable))
-        if any(isinstance(op, Relocate) for one in segments for op in one.ops):
+        stable = max(one.stamp for one in segments) if segments and vault.standing.alone else -1
+        self.tell(integrate(vault.replica, segments, vault.pending.operations(), void=void, stable=stable))
+        if void:
+            log.warning("%d segments beyond the end of a log are taken back", len(void))
+            for log_id in {log_id for log_id, _ in void}:
+                vault.replica.uses.read_again(log_id)
+        if void or any(isinstance(op, Relocate) for one in segments for op in one.ops):
             vault.cache.follow(vault.replica.uses.moves())
         self.segments += sum(1 for one in segments if not one.own)
 
     def show(self, change: Callable[[], object]) -> None:
         """Make changes that no program asked the kernel for, and tell who has to know. No waiting."""
-        self._tell(watched(self._vault.replica, change))
+        self.tell(watched(self._vault.replica, change))
 
-    def _tell(self, diff: Diff) -> None:
+    def tell(self, diff: Diff) -> None:
+        """The tree changed: files that are open follow, and the kernel hears of it."""
         vault = self._vault
         for st in (*diff.contents, *diff.records):
             content = vault.files.get(st)

@@ -30,11 +30,12 @@ from cryptfs.crypto.seal import open_sealed, seal
 from cryptfs.errors import HostileStore, LocalDisk
 from cryptfs.faults import Faults
 from cryptfs.format.operation import Op
+from cryptfs.format.segment_body import PackRef
 from cryptfs.vault.disk import local_disk, sync_directory
 
 __all__ = [
-    "Base", "Entry", "Journal", "PackClosed", "PackConfirmed", "PackOpened", "Record", "Recovered", "Sealed",
-    "SegmentConfirmed", "Submitted", "Wrote",
+    "Base", "Entry", "Journal", "Opener", "Owed", "PackClosed", "PackConfirmed", "PackOpened", "Record", "Recovered",
+    "Sealed", "SegmentConfirmed", "Submitted", "Wrote",
 ]  # fmt: skip
 
 _MAGIC: Final = b"CFSJRNL2"
@@ -66,7 +67,10 @@ class Base(_Entry, frozen=True, tag=0):
 
 
 class Submitted(_Entry, frozen=True, tag=1):
-    """Operation `k`, applied here at `now_ns`. `delta` describes pending content (`vault/chunkmap.py`), else empty."""
+    """Operation `k`, applied here at `now_ns`. `delta` describes pending content (`vault/chunkmap.py`), else empty.
+
+    Without it, a content of the operation is whole: it was sealed once, in a segment that does not count.
+    """
 
     k: int
     now_ns: int
@@ -139,7 +143,23 @@ class Wrote(_Entry, frozen=True, tag=9):
     pieces: tuple[tuple[int, bytes], ...]
 
 
-Entry = Base | Submitted | Record | PackOpened | PackClosed | PackConfirmed | Sealed | SegmentConfirmed | Names | Wrote
+class Opener(_Entry, frozen=True, tag=10):
+    """The statement `data`, an object called `name`, opens this device's next log; it may be published already."""
+
+    name: str
+    data: bytes
+
+
+class Owed(_Entry, frozen=True, tag=11):
+    """Packs that pending operations name, and no segment that counts: the next one has to."""
+
+    packs: tuple[PackRef, ...]
+
+
+Entry = (
+    Base | Submitted | Record | PackOpened | PackClosed | PackConfirmed | Sealed | SegmentConfirmed | Names | Wrote
+    | Opener | Owed
+)  # fmt: skip
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(tuple[Entry, ...])

@@ -16,8 +16,9 @@ import trio
 
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import local_key
-from cryptfs.errors import ConfigError, HostileStore, InUse, StoreError
+from cryptfs.errors import ConfigError, HostileStore, InUse, NotAllowed, StoreError
 from cryptfs.faults import Faults
+from cryptfs.group.authority import Tier
 from cryptfs.group.membership import Membership
 from cryptfs.store.base import Store
 from cryptfs.tree.replica import Replica
@@ -26,9 +27,10 @@ from cryptfs.vault.cache import Cache, SegmentNames
 from cryptfs.vault.disk import local_disk
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.joining import Joining
-from cryptfs.vault.journal import Journal
+from cryptfs.vault.journal import Base, Journal, Recovered
 from cryptfs.vault.logs import Logs
 from cryptfs.vault.members import load_membership
+from cryptfs.vault.newlog import GoingOn
 from cryptfs.vault.news import News
 from cryptfs.vault.replay import Found, Replay
 from cryptfs.vault.standing import Standing
@@ -116,7 +118,9 @@ class _Opening:
             log.error("%d parts of the journal were damaged; what they held is lost", recovered.damaged_frames)
         damaged = recovered is not None and recovered.damaged_frames > 0
         replica = self._replica = self._open_replica(membership)
-        standing = Standing(membership, Logs(replica, membership.graph), _entry_of(membership), news)
+        entry = _entry_of(membership)
+        logs = Logs(replica, membership.graph)
+        standing = Standing(membership, logs, entry, news, _log_of(membership, entry, recovered))
         segments = SegmentNames(replica)
         cache = Cache(membership.vault, home.cached_packs_dir, self._sender, segments, self._options.cache_bytes)
         cache.follow(replica.uses.moves())
@@ -127,6 +131,7 @@ class _Opening:
         if found is not None:
             await Replay(vault, found).run()
         vault.next_k = max(replica.next_k(), found.next_k if found is not None else 0)
+        self._faults.step("newlog.switched")
         if not damaged:  # else nobody knows what their operations were
             self._remove_orphans(vault)
         journal.start(vault.snapshot())
@@ -156,25 +161,43 @@ class _Opening:
 
     async def _catch_up(self, vault: Vault, found: Found | None) -> None:
         """Bring the replica to the end of this device's log, and of the others' as far as the store answers."""
-        own, reader = vault.standing.log, vault.reader
-        reader.own_ids = found.names if found is not None else {}
+        reader, standing = vault.reader, vault.standing
+        if found is not None:
+            reader.own_ids, reader.own_log = found.names, found.base.log
         # After a change of role the device goes on under a new entry, and in its log.
-        same_log = found is not None and found.base.log == vault.standing.log_id
+        same_log = found is not None and found.base.log == standing.log_id
+        standing.made = found.head(standing.vault) if found is not None and same_log else None
         away: StoreError | None = None
         try:
             await vault.exchange.pull()
         except StoreError as err:
             away = err
-        for sealed in found.sealed if found is not None else ():
-            if not same_log or sealed.seq <= own.next_seq:
+        if found is None:  # nobody knows what this device had made: it goes on where its log ends
+            standing.made = standing.log.head(standing.log_id)
+            vault.exchange.look_at_own_log()
+        for sealed in found.sealed if found is not None and same_log and not standing.over else ():
+            if sealed.seq <= standing.log.next_seq:
                 reader.take_own(sealed.data, sealed.name)
-        complete = found is not None and same_log and own.next_seq >= found.next_seq
         if away is not None:
-            if not complete:
+            if found is None or not same_log or standing.log.next_seq < found.next_seq:
                 raise away  # without the store nobody knows where this device's log ends
             log.warning("starting without the store: %s", away)
-        elif same_log and not complete:
-            raise HostileStore(_OLDER, _OLDER_ADVICE)
+        elif found is not None:
+            sent = found.next_seq - (len(found.unsent) if standing.over else 0)
+            if same_log and standing.log.next_seq < sent and standing.log_id not in standing.logs.forked():
+                raise HostileStore(_OLDER, _OLDER_ADVICE)
+            if standing.over or not same_log:
+                await self._go_on(vault, found)
+
+    async def _go_on(self, vault: Vault, found: Found) -> None:
+        """This device's log is over, or another's than that of the journal: go on in a new one, if that may be."""
+        role = vault.standing.role
+        if vault.options.read_only or role is None or role < Tier.WRITER:
+            return
+        try:
+            await GoingOn(vault, found, vault.journal.start).run()
+        except (StoreError, NotAllowed) as err:
+            log.warning("no new log could be begun: %s %s", err, err.advice)
 
     def _remove_orphans(self, vault: Vault) -> None:
         """Pack files that nothing names: their operations vanished, or never became durable."""
@@ -185,6 +208,12 @@ class _Opening:
                     path.unlink(missing_ok=True)
             for path in self._home.cached_packs_dir.glob(".tmp-*"):
                 path.unlink(missing_ok=True)
+
+
+def _log_of(membership: Membership, entry: bytes, recovered: Recovered | None) -> bytes:
+    """The log that the journal says, if it is one of this entry; empty else: its first one."""
+    base = recovered.entries[0] if recovered is not None and recovered.entries else None
+    return base.log if isinstance(base, Base) and base.log in membership.graph.logs_of(entry) else b""
 
 
 def _entry_of(membership: Membership) -> bytes:

@@ -10,7 +10,8 @@ from typing import Final
 
 from cryptfs.format.content import INLINE_MAX
 from cryptfs.format.operation import Adopted, Create, Op, Put, Relocate, Retire, SetXattr, Unretire
-from cryptfs.vault.journal import Submitted
+from cryptfs.format.segment_body import PackRef
+from cryptfs.vault.journal import Entry, Owed, Submitted
 
 __all__ = ["PENDING_MAX", "Batch", "Pending"]
 
@@ -34,6 +35,8 @@ class Pending:
 
     def __init__(self) -> None:
         self._queue: deque[Submitted] = deque()
+        self.owed: dict[bytes, PackRef] = {}
+        """Packs that these operations name, and no segment that counts, by id: the next segment has to."""
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -44,6 +47,10 @@ class Pending:
     def entries(self) -> list[Submitted]:
         """All of them, oldest first."""
         return list(self._queue)
+
+    def journaled(self) -> list[Entry]:
+        """What a new journal has to say of them."""
+        return [*([Owed(tuple(self.owed.values()))] if self.owed else []), *self._queue]
 
     def operations(self) -> list[tuple[int, Op]]:
         """(number, operation) of all, oldest first, as the tree takes them."""

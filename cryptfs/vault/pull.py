@@ -1,27 +1,32 @@
-"""Reads the logs in the store: lists, fetches, verifies, judges, and hands what is ready to the replica.
+"""Reads the logs in the store: lists, fetches, verifies, judges, and hands what counts to the replica.
 
-Nothing is believed because of its name or its place: a segment counts when its signature is that of the log's owner,
+Nothing is believed because of its name or its place: a segment is read when its signature is that of the log's owner,
 when it continues the chain, and when every rule of docs/format.md ("Segments") holds. What waits for something that
 is not here waits; what breaks a rule freezes its log there and is reported.
+
+What was read counts as far as its log goes (`group/ends.py`). Beyond the end it is late work: known, so that what
+others built on it need not wait, but without effect. Ends move when statements or forks appear; then segments leave
+the tree, or come back into it (`settle`).
 """
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cryptfs.crypto.keys import KeyLabel, chance
 from cryptfs.errors import CryptfsError, HostileStore, Invalid, NeedsUpdate, NotAllowed, NotFound
 from cryptfs.format.limits import SEGMENT_MAX
-from cryptfs.format.names import SegmentName, parse_name
+from cryptfs.format.names import SegmentName, parse_name, segment_name
 from cryptfs.format.segment import RawSegment, SegmentBody, open_segment, parse_segment, verify_segment
 from cryptfs.format.segment_body import LogHead
-from cryptfs.group.ends import LogEnd, log_ends
+from cryptfs.group.ends import HeldSegment, LogEnd, log_ends, surviving
 from cryptfs.group.membership import Membership
 from cryptfs.group.validity import Claim, Missing, counts, given_up, judge_segment
+from cryptfs.tree.integrate import NeedsRebuild
 from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.cache import SegmentNames
-from cryptfs.vault.logs import Logs, Told
+from cryptfs.vault.logs import Logs, LogState, Told
 from cryptfs.vault.upload import Sender
 
 __all__ = ["LogReader", "Take"]
@@ -31,58 +36,146 @@ log = logging.getLogger(__name__)
 _BATCH: Final = 256
 """Segments handed over at once."""
 _READ_AGAIN: Final = 8
-"""Refused objects under one number of a log that a pull reads once more."""
+"""Refused objects of one log that a pull reads once more."""
+_LATE_READ: Final = 64
+"""Segments beyond the end of one log that a pull reads: whoever was removed can upload as many as he likes."""
 
-Take = Callable[[list[IntegratedSegment]], None]
-"""Puts segments into the replica; called between two awaits, so no local operation slips in between."""
+Take = Callable[[list[IntegratedSegment], list[tuple[bytes, int]]], None]
+"""Puts segments into the replica and takes others, by log and number, out of it; called between two awaits, so no
+local operation slips in between. Raises NeedsRebuild, and then has changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """What the present membership says about logs, computed once."""
+    """What the present membership says about logs. `stated`: the ends without regard to what is here."""
 
     membership: Membership
     lost: Callable[[LogHead], bool]
+    stated: Mapping[bytes, LogEnd]
     ends: Mapping[bytes, LogEnd]
 
 
 class LogReader:
-    """Reads the logs of one vault. `use` says under which membership; `take` receives what is ready."""
+    """Reads the logs of one vault. `use` says under which membership; `take` receives what counts.
 
-    def __init__(self, membership: Membership, sender: Sender, logs: Logs, names: SegmentNames, take: Take) -> None:
+    `preferred`: which of several segments for one place to read first, by log and number.
+    """
+
+    def __init__(
+        self,
+        membership: Membership,
+        sender: Sender,
+        logs: Logs,
+        names: SegmentNames,
+        take: Take,
+        *,
+        preferred: Mapping[tuple[bytes, int], bytes] | None = None,
+    ) -> None:
         self._sender = sender
         self._logs = logs
         self._names = names
         self._take = take
+        self._preferred = preferred or {}
         self._ready: list[IntegratedSegment] = []
+        self._moved = False
+        """Something was read of a log that is cut or forked: its end may have moved."""
         self.own_ids: Mapping[int, int] = {}
-        """Local number k to number n of what this device sealed, for a replica that is rebuilt."""
+        """Local number k to number n of what this device sealed in `own_log`, for a replica that is rebuilt."""
+        self.own_log = b""
         self.listed: list[str] = []
         """Names in `l/` as listed last."""
         self.problems: dict[str, str] = {}
         """Objects that were refused, and why."""
-        self.late: dict[bytes, int] = {}
-        """Segments beyond the end of each log: kept, without effect."""
+        self.late: dict[bytes, list[HeldSegment]] = {}
+        """Segments of each log that do not count: kept, without effect."""
         self._rules: _Rules
         self.use(membership)
 
     def use(self, membership: Membership) -> None:
         """Judge under this membership from now on."""
         graph, resolved = membership.graph, membership.resolved
-        self._rules = _Rules(membership, given_up(graph, resolved), log_ends(graph, resolved, {}))
+        stated = log_ends(graph, resolved, {})
+        self._rules = _Rules(membership, given_up(graph, resolved), stated, stated)
         self._logs.use_graph(graph)
+        self._look_at_ends()
+        self._moved = True
 
-    def ended(self) -> list[tuple[bytes, int]]:
-        """(log, seq) of segments in the replica that no longer count, because their log ends before them now."""
-        gone: list[tuple[bytes, int]] = []
-        for log_id in self._logs.ids():
-            end = self._rules.ends.get(log_id)
-            if end is not None and end.count is not None:
-                gone.extend((log_id, seq) for seq in range(end.count, self._logs.state(log_id).next_seq))
-        return gone
+    # ---- ends -----------------------------------------------------------------------------------------------------
+
+    def end(self, log_id: bytes) -> LogEnd | None:
+        """Where a log ends, on what is known here; None for one that no statement opens."""
+        return self._rules.ends.get(log_id)
+
+    def counting(self, log_id: bytes) -> list[HeldSegment]:
+        """The segments of a log that count, on what is known here."""
+        end = self.end(log_id)
+        return surviving(end, self._logs.held(log_id)) if end is not None else []
+
+    def open_forks(self) -> list[bytes]:
+        """Logs that fork, and that no statement has closed since."""
+        stated = self._rules.stated
+        return sorted(one for one in self._logs.forked() if one in stated and stated[one].count is None)
+
+    def _cut(self) -> list[bytes]:
+        """Logs whose end depends on what is here."""
+        stated = {log_id for log_id, end in self._rules.stated.items() if end.count is not None}
+        return sorted(stated | self._logs.forked())
+
+    def _look_at_ends(self) -> None:
+        rules, cut = self._rules, self._cut()
+        if cut:
+            held = {log_id: self._logs.held(log_id) for log_id in cut}
+            ends = log_ends(rules.membership.graph, rules.membership.resolved, held)
+            self._rules = replace(rules, ends=ends)
+
+    async def settle(self) -> bool:
+        """Have in the tree what counts, after ends may have moved; returns whether anything changed.
+
+        Raises NeedsRebuild if the tree has to be made anew for that, StoreError if something is not to be had.
+        """
+        if not self._moved:
+            return False
+        self._look_at_ends()
+        out: list[tuple[bytes, int]] = []
+        back: list[IntegratedSegment] = []
+        taken: dict[bytes, int] = {}
+        late: dict[bytes, list[HeldSegment]] = {}
+        for log_id in self._cut():
+            held = self._logs.held(log_id)
+            chain = self.counting(log_id)
+            late[log_id] = sorted(set(held).difference(chain), key=lambda one: (one.seq, one.digest))
+            state = self._logs.state(log_id)
+            if any(self._logs.digest_at(log_id, one.seq) != one.digest for one in chain):
+                raise NeedsRebuild("a branch of a log counts now")
+            out += [(log_id, seq) for seq in range(len(chain), state.taken)]
+            back += [await self._fetch(log_id, one) for one in chain[state.taken :]]
+            if len(chain) != state.taken:
+                taken[log_id] = len(chain)
+        if taken:
+            self._take(back, out)
+            for log_id, count in taken.items():
+                self._logs.state(log_id).taken = count
+                self._logs.save_state(log_id)
+        self.late = {log_id: segments for log_id, segments in late.items() if segments}
+        self._moved = False
+        return bool(taken)
+
+    async def _fetch(self, log_id: bytes, one: HeldSegment) -> IntegratedSegment:
+        """A segment that was read before. Raises StoreError, HostileStore."""
+        data = await self._sender.get(segment_name(log_id, one.seq, one.digest), 0, SEGMENT_MAX + 1)
+        raw = parse_segment(data, self._rules.membership.vault)
+        if raw.digest != one.digest:
+            raise Invalid("a segment stands under a name that is not its own")
+        return self._integrated(raw, self._open(raw, log_id))
+
+    def preferences(self) -> dict[tuple[bytes, int], bytes]:
+        """Which segment counts at each place of the logs that are cut or forked: `preferred` of a new reader."""
+        return {(log_id, one.seq): one.digest for log_id in self._cut() for one in self.counting(log_id)}
+
+    # ---- reading --------------------------------------------------------------------------------------------------
 
     async def read_all(self) -> bool:
-        """Read every log as far as it goes; returns whether anything was new. Raises StoreError."""
+        """Read every log as far as it goes; returns whether anything was new. Raises as `settle`."""
         self.listed = await self._sender.list("l/")
         waiting = self._by_log(self.listed)
         anything, progress = False, True
@@ -94,12 +187,12 @@ class LogReader:
                 anything = anything or progress
         finally:
             self.flush()
-        return anything
+        return await self.settle() or anything
 
     def flush(self) -> None:
         """Hand over what is ready; from then on the replica remembers that it was read. No waiting."""
         if self._ready:
-            self._take(self._ready)
+            self._take(self._ready, [])
             self._ready = []  # not before: what could not be taken is taken by the next flush
         self._logs.save()
 
@@ -108,83 +201,106 @@ class LogReader:
         found: dict[bytes, dict[int, list[str]]] = {}
         for key in keys:
             name = parse_name(key)
-            if isinstance(name, SegmentName) and name.seq >= self._logs.state(name.log_id).next_seq:
+            if isinstance(name, SegmentName) and not self._logs.knows(name.log_id, name.seq, name.h16):
                 found.setdefault(name.log_id, {}).setdefault(name.seq, []).append(key)
         return found
 
-    async def _read_log(self, log_id: bytes, names: Mapping[int, list[str]]) -> bool:
-        """Read on in one log; returns whether anything was read."""
-        moved = False
-        while (seq := self._logs.state(log_id).next_seq) in names:
-            if not counts(log_id, seq, self._rules.ends):
-                self.late[log_id] = sum(1 for one in names if one >= seq)
+    async def _read_log(self, log_id: bytes, names: dict[int, list[str]]) -> bool:
+        """Read on in one log and its branches; returns whether anything was read."""
+        if self._rules.membership.graph.log_owner(log_id) is None:
+            return False
+        moved, late = False, _LATE_READ
+        for seq in sorted(names):
+            if not self._reaches(log_id, seq):
                 break
-            read = await self._read_segment(log_id, names[seq])
-            if read is None:
-                break
-            moved = True
-            self._ready.append(read)
-            if len(self._ready) >= _BATCH:
-                self.flush()
+            for name in self._candidates(log_id, seq, names[seq]):
+                if late <= 0:
+                    return moved
+                if await self._read_segment(log_id, seq, name):
+                    names[seq].remove(name)
+                    moved = True
+                    late -= self._logs.state(log_id).taken <= seq
         return moved
 
-    async def _read_segment(self, log_id: bytes, names: list[str]) -> IntegratedSegment | None:
-        """The next segment of a log from whichever object verifies; None if none does, or it has to wait."""
+    def _reaches(self, log_id: bytes, seq: int) -> bool:
+        """Whether a segment with the number before is here."""
+        return seq <= self._logs.state(log_id).next_seq or any(one.seq == seq - 1 for one in self._off_chain(log_id))
+
+    def _off_chain(self, log_id: bytes) -> list[HeldSegment]:
+        return self._logs.held(log_id) if log_id in self._logs.forked() else []
+
+    def _candidates(self, log_id: bytes, seq: int, names: list[str]) -> list[str]:
+        """Objects to try under one number: those not tried yet, and some of the refused.
+
+        A tool that synchronises the folder may have shown half of one, or its key has come since.
+        """
         refused = [name for name in names if name in self.problems]
-        # Some again: a tool that synchronises the folder may have shown half of one, or its key has come since.
         again = chance().sample(refused, min(len(refused), _READ_AGAIN))
-        for name in (*sorted(set(names).difference(refused)), *again):
-            try:
-                data = await self._sender.get(name, 0, SEGMENT_MAX + 1)
-            except NotFound:
-                continue
-            try:
-                raw = parse_segment(data, self._rules.membership.vault)
-                body = self._open(raw, log_id)
-                waits = self._judge(raw, body)
-            except (HostileStore, NotAllowed, NeedsUpdate) as err:  # a newer log waits for an update, and no other does
-                self._refuse(name, err)
-                continue
-            if waits:
-                return None
+        first = self._preferred.get((log_id, seq), b"")
+        fresh = sorted(set(names).difference(refused))
+        return sorted(fresh, key=lambda name: not (first and name == segment_name(log_id, seq, first))) + again
+
+    async def _read_segment(self, log_id: bytes, seq: int, name: str) -> bool:
+        """Read one object; False if it does not verify, or has to wait. Raises StoreError."""
+        try:
+            data = await self._sender.get(name, 0, SEGMENT_MAX + 1)
+        except NotFound:
+            return False
+        try:
+            raw = parse_segment(data, self._rules.membership.vault)
+            body = self._open(raw, log_id)
+            before = self._logs.state_after(log_id, seq - 1, body.prev)
+            if raw.seq != seq or before is None or body.first_op != before.next_n:
+                raise Invalid("a segment does not continue its log")
+            waits = self._judge(raw, body, before)
+        except (HostileStore, NotAllowed, NeedsUpdate) as err:  # a newer log waits for an update, and no other does
+            self._refuse(name, err)
+            return False
+        if not waits:
             self.problems.pop(name, None)
-            return self._accept(raw, body, name)
-        return None
+            self._accept(raw, body, name)
+        return not waits
 
     def _open(self, raw: RawSegment, log_id: bytes) -> SegmentBody:
-        membership, state = self._rules.membership, self._logs.state(log_id)
+        membership = self._rules.membership
         owner = membership.graph.log_owner(log_id)
-        if raw.log_id != log_id or raw.seq != state.next_seq or owner is None:
+        if raw.log_id != log_id or owner is None:
             raise Invalid("a segment stands under a name that is not its own")
         verify_segment(raw, owner.sign_pub)
-        body = open_segment(raw, membership.keyring.key(KeyLabel.LOG, raw.ks))
-        if body.prev != state.digest or body.first_op != state.next_n:
-            raise Invalid("a segment does not continue its log")
-        return body
+        return open_segment(raw, membership.keyring.key(KeyLabel.LOG, raw.ks))
 
-    def _judge(self, raw: RawSegment, body: SegmentBody) -> bool:
+    def _judge(self, raw: RawSegment, body: SegmentBody, before: LogState) -> bool:
         """Whether the segment has to wait for something. Raises Invalid for a broken rule."""
         logs, rules = self._logs, self._rules
-        claim = Claim(
-            raw.log_id, raw.seq, raw.ks, body, logs.last_placed(raw.log_id), dict(logs.state(raw.log_id).seen)
-        )
+        last = before.head(raw.log_id)
+        claim = Claim(raw.log_id, raw.seq, raw.ks, body, logs.place(last) if last else None, dict(before.seen))
         verdict = judge_segment(claim, rules.membership.resolver, logs.place, rules.lost)
         return isinstance(verdict, Missing)
 
-    def _accept(self, raw: RawSegment, body: SegmentBody, name: str) -> IntegratedSegment:
-        membership = self._rules.membership
-        owner = membership.graph.log_owner(raw.log_id)
+    def _accept(self, raw: RawSegment, body: SegmentBody, name: str) -> None:
+        """The segment was read; if it counts it is ready for the tree."""
         if raw.body2:
             self._names.learn(raw.digest, name)
         head = LogHead(raw.log_id, raw.seq, raw.digest)
         told = Told.by(body.first_op, body.ops, body.wall_ms, attests=bool(body.attest))
-        self._logs.advance(head, body.stamp, body.mheads, body.vec, told)
+        on_chain = self._logs.advance(head, body.stamp, body.mheads, body.vec, told, prev=body.prev)
+        state, ends = self._logs.state(raw.log_id), self._rules.ends
+        if on_chain and state.taken == raw.seq and counts(raw.log_id, raw.seq, ends):
+            state.taken += 1
+            self._ready.append(self._integrated(raw, body))
+            if len(self._ready) >= _BATCH:
+                self.flush()
+        self._moved = self._moved or not on_chain or ends[raw.log_id].count is not None
+
+    def _integrated(self, raw: RawSegment, body: SegmentBody) -> IntegratedSegment:
+        membership = self._rules.membership
+        owner = membership.graph.log_owner(raw.log_id)
         own = owner is not None and owner.entry in membership.own
         return IntegratedSegment(
             log=raw.log_id, seq=raw.seq, digest=raw.digest, stamp=body.stamp, wall_ms=body.wall_ms,
             label=membership.name_of(owner.entry) if owner is not None else "",
             role=int(owner.tier) if owner is not None else 0, first_op=body.first_op, ops=body.ops, packs=body.packs,
-            body2=len(raw.body2), own=own, ids=self.own_ids if own else {},
+            body2=len(raw.body2), own=own, ids=self.own_ids if own and raw.log_id == self.own_log else {},
         )  # fmt: skip
 
     def _refuse(self, name: str, err: CryptfsError) -> None:
@@ -193,13 +309,16 @@ class LogReader:
         self.problems[name] = str(err)
 
     def take_own(self, data: bytes, name: str) -> None:
-        """Take a segment of this device, which the journal holds, unless it is in the replica already.
+        """Take a segment of this device, which the journal holds, unless it was read already.
 
         Raises HostileStore if it does not continue the log.
         """
         raw = parse_segment(data, self._rules.membership.vault)
-        if raw.seq < self._logs.state(raw.log_id).next_seq:
+        if self._logs.knows(raw.log_id, raw.seq, raw.digest[:8]):
             return
         body = self._open(raw, raw.log_id)
-        self._ready.append(self._accept(raw, body, name))
+        before = self._logs.state_after(raw.log_id, raw.seq - 1, body.prev)
+        if before is None or body.first_op != before.next_n:
+            raise Invalid("a segment does not continue its log")
+        self._accept(raw, body, name)
         self.flush()

@@ -17,8 +17,9 @@ from cryptfs.crypto.seal import sealed_len
 from cryptfs.errors import HostileStore, StoreError
 from cryptfs.format.content import WHERE_PACK, Content, Inline, Loc
 from cryptfs.format.names import pack_name
-from cryptfs.format.operation import Op, OpId, Put, is_provisional_ino, provisional_number
-from cryptfs.format.segment import parse_segment
+from cryptfs.format.operation import Create, Op, OpId, Put, is_provisional_ino, provisional_number
+from cryptfs.format.segment import LogHead, PackRef, parse_segment
+from cryptfs.tree.ids import st_of_k
 from cryptfs.tree.renaming import Names as Exchange
 from cryptfs.tree.renaming import rename_ids
 from cryptfs.vault.chunkmap import Delta, decode_delta, encode_delta
@@ -29,6 +30,8 @@ from cryptfs.vault.journal import (
     Base,
     Entry,
     Names,
+    Opener,
+    Owed,
     PackClosed,
     PackConfirmed,
     PackOpened,
@@ -61,6 +64,10 @@ class Found:
     sealed: list[Sealed] = field(default_factory=list)
     sent: set[int] = field(default_factory=set)
     wrote: dict[int, list[Wrote]] = field(default_factory=dict)  # st -> writes that no hand-over has taken in
+    owed: dict[bytes, PackRef] = field(default_factory=dict)
+    opener: Opener | None = None
+    entries: list[Entry] = field(default_factory=list)
+    """All that was read, a Base first: what the journal must say until something else is put in its place."""
 
     @classmethod
     def read(cls, recovered: Recovered | None, log_id: bytes) -> "Found | None":
@@ -70,6 +77,7 @@ class Found:
         first = recovered.entries[0]
         base = first if isinstance(first, Base) else Base(b"", log_id, 0, 0, 0, bytes(32), 0, 0)
         found = cls(base, damaged=recovered.damaged_frames > 0)
+        found.entries = recovered.entries if base is first else [base, *recovered.entries]
         for entry in recovered.entries:
             found.take(entry)
         return found
@@ -100,6 +108,10 @@ class Found:
                 self.sent.add(entry.seq)
             case Names():
                 self.names.update(entry.ids)
+            case Opener():
+                self.opener = entry
+            case Owed():
+                self.owed.update((one.id, one) for one in entry.packs)
             case Base():
                 pass
 
@@ -107,6 +119,18 @@ class Found:
     def next_seq(self) -> int:
         """Number of the segment after the last that this device made."""
         return max([self.base.next_seq, *(sealed.seq + 1 for sealed in self.sealed)])
+
+    def head(self, vault: bytes) -> LogHead | None:
+        """The last segment that this device made; None before the first."""
+        if self.sealed:
+            raw = parse_segment(self.sealed[-1].data, vault)
+            return LogHead(raw.log_id, raw.seq, raw.digest)
+        return LogHead(self.base.log, self.base.next_seq - 1, self.base.prev) if self.base.next_seq else None
+
+    @property
+    def unsent(self) -> list[Sealed]:
+        """Segments of which nobody knows that the store has them: one at most."""
+        return [one for one in self.sealed if one.seq not in self.sent]
 
     @property
     def next_k(self) -> int:
@@ -138,11 +162,11 @@ class Replay:
         vault, found = self._vault, self._found
         numbers = [int(path.stem) for path in vault.home.packs_dir.glob("*.pack") if path.stem.isdigit()]
         vault.records.next_pack = max([found.next_pack, *(number + 1 for number in numbers)])
-        unsent = [sealed for sealed in found.sealed if sealed.seq not in found.sent]
-        if unsent:
-            vault.unconfirmed = unsent[-1]
-            raw = parse_segment(unsent[-1].data, vault.vault_id)
-            vault.keep_body2(raw.digest, bytes(raw.body2), unsent[-1].name)
+        vault.pending.owed = found.owed | vault.pending.owed
+        if found.unsent:
+            vault.unconfirmed = found.unsent[-1]
+            raw = parse_segment(found.unsent[-1].data, vault.vault_id)
+            vault.keep_body2(raw.digest, bytes(raw.body2), found.unsent[-1].name)
         self._open_packs()
         await self._look_for_closed()
         self._drop_sealed()
@@ -151,12 +175,14 @@ class Replay:
         for k, entry in sorted(pending.items()):
             if entry.delta and isinstance(entry.op, Put):
                 contents[k] = await self._content(entry.op, decode_delta(entry.delta), k)
+            elif isinstance(entry.op, Put | Create) and entry.op.content is not None:
+                contents[k] = self._resumed(entry.op, entry.op.content, k)
         broken = {one.st: one for one in contents.values() if self._is_broken(one)}
         self._fall_back(broken.values())
         for k, entry in sorted(pending.items()):
             content = contents.get(k)
             self._apply(self._without_records(entry) if content is not None and content.st in broken else entry)
-            if content is not None and isinstance(entry.op, Put):
+            if content is not None and isinstance(entry.op, Put | Create):
                 vault.files[content.st].mtime_ns = entry.op.mtime_ns
         vault.recovering = True
         await self._write_again()
@@ -257,6 +283,14 @@ class Replay:
                 ref.container.adopt_record(content, index, ref, content.plain_len(index))
         return content
 
+    def _resumed(self, op: Put | Create, whole: Content, k: int) -> FileContent:
+        """The content of an operation that was sealed once, in a segment that does not count."""
+        vault = self._vault
+        st = st_of_k(k) if isinstance(op, Create) else vault.replica.st_of(op.i)
+        content = vault.file_for_replay(st if st is not None else -1)
+        content.resume(whole, k)
+        return content
+
     def _ref(self, num: int, off: int, length: int, fkv: int, digest: bytes) -> Ref | None:
         num, off = self._moves.get((num, off), (num, off))
         closed = self._found.closed.get(num)
@@ -297,6 +331,9 @@ class Replay:
     def _without_records(self, entry: Submitted) -> Submitted:
         """The same change of a file, made of the content that it has anyway."""
         vault, op = self._vault, entry.op
+        if isinstance(op, Put | Create) and op.content is not None and not entry.delta:
+            self._resumed(op, op.content, entry.k)  # begun anew: this it has
+            return entry
         if not isinstance(op, Put):
             return entry
         st = vault.replica.st_of(op.i)

@@ -114,6 +114,7 @@ class Sealer:
         async with self._lock:
             vault = self._vault
             if vault.unconfirmed is not None:
+                vault.standing.check_may_send()
                 await self._send(vault.unconfirmed)
             if not vault.pending and not anyway:
                 return False
@@ -323,7 +324,8 @@ class Sealer:
         """
         sent = [one for one in self._vault.cache.unnamed() if one.num not in self._vault.records.local]
         new = {one.id: one for one in (*self._places(work, WHERE_PACK), *work.manifests, *sent) if not one.named}
-        return tuple(PackRef(one.id, one.size, PACK_SHARED) for _, one in sorted(new.items()))
+        named = self._vault.pending.owed | {one.id: PackRef(one.id, one.size, PACK_SHARED) for one in new.values()}
+        return tuple(named[one] for one in sorted(named))
 
     # ---- after the signature --------------------------------------------------------------------------------------
 
@@ -371,10 +373,10 @@ class Sealer:
             snap.file.rebase(by_op[first + at], snap.layer)
         for pack in work.packs:
             vault.container(Loc(WHERE_PACK, pack.id, 0)).named = True
+            vault.pending.owed.pop(pack.id, None)
         vault.pending.settled(sealed.upto_k)
         head = LogHead(raw.log_id, raw.seq, raw.digest)
-        vault.standing.logs.advance(head, work.stamp, work.mheads, work.vec, Told.by(first, ops, work.wall_ms))
-        vault.standing.logs.save()
+        vault.standing.log_grew(head, work.stamp, work.mheads, work.vec, Told.by(first, ops, work.wall_ms))
         self._release_files(work)
         self._drop_dead_packs()
 
@@ -398,8 +400,8 @@ class Sealer:
         """Contents with nothing pending need not stay in memory."""
         vault = self._vault
         for entry in work.batch.entries:
-            if isinstance(entry.op, Put):
-                st = vault.replica.st_of(entry.op.i)
+            if isinstance(entry.op, Put | Create) and entry.op.content is not None:
+                st = vault.replica.st_of(entry.op.i) if isinstance(entry.op, Put) else st_of_k(entry.k)
                 file = vault.files.get(st) if st is not None else None
                 if file is not None:
                     file.pending -= 1

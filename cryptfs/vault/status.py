@@ -34,7 +34,7 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "alarm": vault.trust.words,
         "stale": vault.trust.freshness.words,
         "certificates": vault.certificates.remarks(),
-        "late_segments": sum(vault.reader.late.values()),
+        "late_segments": sum(map(len, vault.reader.late.values())),
         "refused_objects": dict(vault.reader.problems),
         "ignored_objects": [
             {"reason": one.reason, "count": one.count, "names": list(one.names)}

@@ -9,6 +9,7 @@ the store shows again what is missing.
 import logging
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +17,10 @@ import trio
 from msgspec.structs import replace
 
 from cryptfs.crypto.keys import PurposeKey, random_bytes
-from cryptfs.errors import HostileStore, NeedsUpdate, NotAllowed, NotFound
-from cryptfs.format.limits import SEGMENT_MAX
-from cryptfs.format.names import SegmentName, StatementName, parse_name, segment_name
-from cryptfs.format.segment import parse_segment, verify_segment
+from cryptfs.errors import HostileStore, NotAllowed
+from cryptfs.format.names import SegmentName, StatementName, parse_name
 from cryptfs.format.segment_body import LogHead
-from cryptfs.group.memory import Finding, News, Sight, TrustMemory, compare, forget, learn, recall, remember
+from cryptfs.group.memory import Alarm, Finding, News, Sight, TrustMemory, compare, forget, learn, recall, remember
 from cryptfs.store.base import Cap
 from cryptfs.vault.disk import local_disk, sync_directory
 from cryptfs.vault.freshness import Freshness
@@ -37,8 +36,6 @@ _PATIENCE: Final = 120.0
 """Seconds that something may be absent from a listing that may lag."""
 _CLOCK_STEP_MS: Final = 3_600_000
 """How far the clock may run on before that alone is worth writing the memory."""
-_TWINS_READ: Final = 16
-"""Objects under names of segments that are here already, read in one look: junk is common, forks are not."""
 
 
 class Trust:
@@ -50,8 +47,6 @@ class Trust:
         self._standing = standing
         self._sender = sender
         self._absent_since: dict[Finding, float] = {}
-        self._judged: set[str] = set()
-        self._forked: set[bytes] = set()
         self.alarms: list[Finding] = []
         self._limiter = trio.CapacityLimiter(1)
         self.lost = False
@@ -85,7 +80,7 @@ class Trust:
     @property
     def stops(self) -> str:
         """Why nothing may be written; empty if no alarm asks for that."""
-        return self.words if any(one.alarm.stops_sealing for one in self.alarms) or self._forked_own() else ""
+        return self.words if any(one.alarm.stops_sealing for one in self.alarms) else ""
 
     def check_may_seal(self) -> None:
         """Raise NotAllowed while an alarm stands that stops sealing, or too long no administrator was heard of."""
@@ -93,24 +88,21 @@ class Trust:
             raise NotAllowed(f"{self.stops}.", "Unsent changes are kept on this machine.")
         self.freshness.check_may_seal()
 
-    def _forked_own(self) -> bool:
-        return self._standing.log_id in self._forked
+    async def look(self, names: list[str], before: TrustMemory, forks: Iterable[bytes] = ()) -> None:
+        """Compare a listing of `m/` and `l/` with the memory as it was before the listing, and remember it.
 
-    async def look(self, names: list[str], before: TrustMemory) -> None:
-        """Compare a listing of `m/` and `l/` with the memory as it was before the listing; without alarms, remember it.
-
-        Raises StoreError, LocalDisk.
+        What stops writing is not remembered, or it would look right the next time. `forks`: logs that were found to
+        fork, and about which nobody has done anything yet. Raises LocalDisk.
         """
         parsed = {name: parse_name(name) for name in names}
         segments: dict[tuple[bytes, int], set[bytes]] = {}
         for one in parsed.values():
             if isinstance(one, SegmentName):
                 segments.setdefault((one.log_id, one.seq), set()).add(one.h16)
-        await self._look_for_forks(segments)
         statements = {one.id for one in parsed.values() if isinstance(one, StatementName)}
         sight = self._sight(segments, statements, before)
-        self._decide(compare(before, sight))
-        if not self.alarms:
+        self._decide([*compare(before, sight), *(Finding(Alarm.LOG_FORKED, one) for one in sorted(forks))])
+        if not self.stops:
             await self._learn(sight)
 
     def _sight(
@@ -121,8 +113,6 @@ class Trust:
 
         def digest_at(log_id: bytes, seq: int) -> bytes | None:
             """What is there by name; only what was verified counts as something else than remembered."""
-            if log_id in self._forked and (log_id, seq) in remembered:
-                return b""
             # Beyond what is remembered there may be segments of this device that the last look did not see yet, and
             # those of a copy used in turn, which are read like any other: neither contradicts anything.
             known = remembered.get((log_id, seq))
@@ -141,31 +131,6 @@ class Trust:
             covered={},
         )
 
-    async def _look_for_forks(self, segments: dict[tuple[bytes, int], set[bytes]]) -> None:
-        """A second signed segment at a place that is taken: two copies of one device are at work."""
-        logs = self._standing.logs
-        read = 0
-        for (log_id, seq), found in sorted(segments.items()):
-            known = logs.digest_at(log_id, seq)
-            for h16 in found - ({known[:8]} if known is not None else found):
-                name = segment_name(log_id, seq, h16.ljust(32, b"\0"))
-                if name not in self._judged and read < _TWINS_READ:
-                    read += 1
-                    if await self._is_signed(name, LogHead(log_id, seq, known or b"")):
-                        self._forked.add(log_id)
-                    self._judged.add(name)  # not before: what the store did not give is asked for again
-
-    async def _is_signed(self, name: str, place: LogHead) -> bool:
-        owner = self._standing.membership.graph.log_owner(place.log)
-        if owner is None:
-            return False
-        try:
-            raw = parse_segment(await self._sender.get(name, 0, SEGMENT_MAX + 1), self._standing.vault)
-            verify_segment(raw, owner.sign_pub)
-        except (NotFound, HostileStore, NeedsUpdate):
-            return False
-        return raw.log_id == place.log and raw.seq == place.seq and raw.digest != place.digest
-
     def _decide(self, findings: list[Finding]) -> None:
         """Which findings are alarms by now."""
         patience = 0.0 if Cap.STRONG_LIST in self._sender.store.caps else _PATIENCE
@@ -175,7 +140,7 @@ class Trust:
         if alarms != self.alarms:
             self.alarms = alarms
             if alarms:
-                log.error("%s. Nothing is written until that is answered.", self.words)
+                log.error("%s.%s", self.words, " Nothing is written until that is answered." if self.stops else "")
             else:
                 log.warning("the folder shows again what it had shown before")
 

@@ -356,7 +356,7 @@ class Vault:
             if content.logged:
                 content.hand_over_now()
         self.replica.commit()  # what it lacks of this device's log, the new journal could not tell it without the store
-        at = self.standing.log
+        at = self.standing.own_end()
         entries: list[Entry] = [
             Base(
                 self.vault_id, self.standing.log_id, self.next_k, at.next_seq, at.next_n, at.digest, at.stamp,
@@ -368,7 +368,7 @@ class Vault:
             entries.append(names)
         entries.extend(PackOpened(pack.num, pack.ks) for pack in self.records.local.values())
         entries.extend(self.cited.packs(self.records.local))
-        entries.extend(self.pending.entries())
+        entries.extend(self.pending.journaled())
         if self.unconfirmed is not None:
             entries.append(self.unconfirmed)
         return entries
