@@ -106,7 +106,9 @@ class Standing:
     def _objection(self) -> str:
         if self.membership.needs_update:
             return "An administrator uses a newer cryptfs: please update. Nothing is written until then."
-        role = self.role
+        role, now = self.role, self.membership.entry
+        if role is None and now is not None:
+            return f"This device is now a {now.role.name.lower()}: unmount the vault and mount it again to go on."
         if role is None:
             by = [self.membership.name_of(author) for author in self.membership.removed_by]
             return f"This device was removed by {' and '.join(by) or 'an administrator'}; nothing more is written."

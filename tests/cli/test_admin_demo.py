@@ -1,4 +1,4 @@
-"""The demonstration of a group (docs/membership.md, "A group in ten minutes") runs to its end."""
+"""The demonstration of a group (docs/membership.md, "A group in ten minutes") runs to its end, with three mounts."""
 
 import os
 import subprocess
@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.fuse
 def test_the_group_demonstration_works_from_its_first_line_to_its_last(tmp_path: Path) -> None:
     for program, module in (("cryptfs", "main"), ("cryptfs-admin", "admin")):
         script = tmp_path / program
