@@ -122,6 +122,7 @@ def test_good_contents_pass(good: Content) -> None:
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
 def test_bad_contents_are_refused(bad: Content) -> None:
+    """T-hole, T-size: holes, counts and sizes are part of what is signed, and have to tile the file."""
     with pytest.raises(Invalid):
         check_content(bad, len(BODY2))
 

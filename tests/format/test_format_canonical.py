@@ -85,6 +85,7 @@ def test_the_reference_reads_the_same_bytes(kind: type, value: object) -> None:
 
 @each_value
 def test_over_long_integers_strings_and_arrays(kind: type, value: object) -> None:
+    """T-canonical."""
     variants = misspelt(unpack(encode(value)))
     assert len(variants) > 20
     for data in variants:

@@ -113,6 +113,7 @@ def test_good_operations_pass(op: Op) -> None:
 
 @each_op
 def test_fields_out_of_range_are_refused(op: Op) -> None:
+    """T-names among them: `..`, slashes, zero bytes, names too long."""
     fields = [name for name in op.__struct_fields__ if name in BAD_FIELDS]
     assert fields
     for name in fields:
