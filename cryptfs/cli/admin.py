@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "policy": ("policy", "Show or change the settings of a vault."),
     "renew": ("renewing", "Replace the certificate of this device."),
     "crl": ("policy", "Publish a certificate revocation list."),
+    "trust": ("trusting", "Show what this device has seen, and reset its clock."),
     "recover": ("recovering", "Become an owner, with the recovery words."),
     "recovery": ("recovering", "Split or check the recovery words."),
 }
