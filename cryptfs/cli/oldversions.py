@@ -66,6 +66,7 @@ def _pieces(
         if not data and offset < answer["size"]:
             raise Retry("The version ended early.", "Try again.")
         yield answer, data
+        version = answer["version"]  # in full: newer versions may begin with the same digits
         offset += len(data)
         if offset >= answer["size"]:
             return

@@ -153,7 +153,7 @@ async def undo(device: Device, who: str, since_ms: int) -> Plan:
     "damage",
     [overwrite_all, overwrite_and_rename_all, delete_all, overwrite_and_delete_all, replace_by_locked_copies],
 )
-async def test_everything_a_writer_destroyed_is_brought_back(world: World, damage: Damage) -> None:
+async def test_ransom_everything_a_writer_destroyed_is_brought_back(world: World, damage: Damage) -> None:
     bob = await world.admit("Bob", Tier.WRITER)
     async with world.anna.open() as anna:
         await grow(anna, BEFORE)
