@@ -116,5 +116,35 @@ def tell(answer: Answer) -> None:
         )
     elif answer["complete"]:
         line("Nothing lies under older keys.")
+    _tell_objects(answer["objects"])
     if not answer["complete"]:
         note("Run the command again with --resume when that is mended.")
+
+
+def _tell_objects(objects: Answer) -> None:
+    """What became of the old packs."""
+    if objects["deleted"]:
+        line(f"Deleted from the store: {_packs(objects['deleted'])}, {size(objects['deleted_bytes'])}.")
+    if objects["held_back"]:
+        note(safe(f"Not everything could be deleted: {objects['held_back']}"))
+    waiting = ", ".join(objects["waiting_for"])
+    for one in objects["unused_packs"]:
+        what = f"{_packs(one['packs'])}, {size(one['bytes'])}"
+        if one["ours"]:
+            line(
+                safe(
+                    f"Still in the store: {what}. They go when every device has seen this (not yet: {waiting or '-'})."
+                )
+            )
+        elif one["out"]:
+            line(safe(f"Still in the store: {what} of {one['holder']}, which is out: nothing deletes them."))
+        else:
+            line(safe(f"Still in the store: {what} of {one['holder']}, which deletes them itself."))
+    count = objects["unused_in_logs"]
+    if count:
+        segments = "1 log segment" if count == 1 else f"{count} log segments"
+        line(f"Small files of the past lie in {segments}, and go with the log.")
+
+
+def _packs(count: int) -> str:
+    return "1 pack" if count == 1 else f"{count} packs"

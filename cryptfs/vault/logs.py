@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from cryptfs.format.operation import Op, Retire
+from cryptfs.format.operation import Op, Rekey, Retire
 from cryptfs.format.segment_body import LogHead
 from cryptfs.group.ends import HeldSegment
 from cryptfs.group.graph import StatementGraph, View
@@ -77,7 +77,7 @@ class Told(msgspec.Struct, array_like=True, frozen=True):
     @classmethod
     def by(cls, first_op: int, ops: Sequence[Op], wall_ms: int, *, attests: bool = False) -> "Told":
         """What a segment with these operations says."""
-        asks = any(isinstance(op, Retire) for op in ops)
+        asks = any(isinstance(op, Retire | Rekey) for op in ops)  # what was there before waits for an answer
         return cls(first_op + len(ops), wall_ms, bool(ops) or attests, asks)
 
 

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from errno import ENOENT
 from typing import TYPE_CHECKING
 
-from cryptfs.errors import FsError, UsageError
+from cryptfs.errors import FsError, HostileStore, StoreError, UsageError
 from cryptfs.tree.replica import Replica
 from cryptfs.tree.schema import ROOT_ST
 from cryptfs.vault.administration import check_administrator
+from cryptfs.vault.leftovers import Leftovers, leftovers
 from cryptfs.vault.oldkeys import survey
 from cryptfs.vault.pace import Pace
 from cryptfs.vault.reencrypt import Outcome, Reencryption, asked_for
@@ -54,7 +55,26 @@ async def carry_out(vault: "Vault", arguments: Mapping[str, object], pace: Pace,
     path = _path(vault, arguments)
     began = time.monotonic()
     outcome = await Reencryption(vault, _node(vault.replica, path), path, pace, seen).run()
-    return _told(outcome, path) | {"seconds": round(time.monotonic() - began, 1)}
+    seconds = round(time.monotonic() - began, 1)
+    return _told(outcome, path) | {"seconds": seconds, "objects": await _clear_away(vault)}
+
+
+async def _clear_away(vault: "Vault") -> Answer:
+    """Delete what may be deleted already of what is unused now, and tell what is left for whom.
+
+    That goes wrong without harm: what was sealed anew is, and the collector comes again.
+    """
+    done: Answer = {"deleted": 0, "deleted_bytes": 0, "held_back": ""}
+    try:
+        collected = await vault.collector.run(now=True)
+        done |= {
+            "deleted": collected.deleted,
+            "deleted_bytes": collected.deleted_bytes,
+            "held_back": collected.held_back or " ".join(collected.left.values()),
+        }
+        return done | (await leftovers(vault)).as_json()
+    except (HostileStore, StoreError) as err:
+        return done | {"held_back": str(err)} | Leftovers({}, 0, []).as_json()
 
 
 def _told(outcome: Outcome, path: bytes) -> Answer:

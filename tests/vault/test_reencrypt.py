@@ -1,6 +1,7 @@
 """Re-encryption: afterwards nothing alive opens with keys from before, nothing is lost, and nobody notices."""
 
 import random
+import shutil
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ from cryptfs.vault import administration as do
 from cryptfs.vault.oldkeys import files_below, survey
 from cryptfs.vault.pace import Pace
 from cryptfs.vault.reencrypt import Outcome, Reencryption, asked_for
+from cryptfs.vault.revoking import carry_out
 from cryptfs.vault.stored import StoredContent
 from cryptfs.vault.vault import Vault
 from tests.vault.administration_world import World
@@ -243,6 +245,62 @@ async def test_who_is_no_administrator_may_not(world: World) -> None:
         await write_file(vault, b"a", b"a")
         with pytest.raises(NotAllowed, match="Only admins"):
             await reencrypt(vault)
+
+
+# ---- what becomes of the old objects --------------------------------------------------------------------------------
+
+
+async def carried_out(vault: Vault) -> dict[str, Any]:
+    async def say(_said: dict[str, object]) -> None:
+        await trio.lowlevel.checkpoint()
+
+    return await carry_out(vault, {}, Pace(), say)
+
+
+async def test_who_is_alone_has_the_old_packs_deleted_at_once_and_everything_is_still_there(world: World) -> None:
+    async with world.anna.open() as vault:
+        holds = await filled(vault)
+        old = set(store_of(world))
+        await do.rotate(vault)
+        answer = await carried_out(vault)
+        assert answer["objects"]["deleted"] >= 2
+        assert not answer["objects"]["unused_packs"]
+        assert not {name for name in old & set(store_of(world)) if name.startswith("p/")}, "nothing of them is left"
+        shutil.rmtree(vault.home.cached_packs_dir)
+        vault.home.cached_packs_dir.mkdir()
+    async with world.anna.open() as vault:
+        await check_holds(vault, holds)
+
+
+async def test_old_packs_wait_for_the_word_of_every_writer_and_those_of_others_for_their_devices(world: World) -> None:
+    bob = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as hers, bob.open() as his:
+        await write_file(hers, b"hers", random.Random(1).randbytes(2 * MIB))
+        await hers.sync()
+        await write_file(his, b"his", random.Random(2).randbytes(2 * MIB))
+        await his.sync()
+        await do.rotate(hers)
+        held = his.open_file(st_of(his, b"hers"))
+        await held.read(0, 10)
+        objects = (await carried_out(hers))["objects"]
+        assert objects["deleted"] == 0
+        shares = {one["holder"]: (one["ours"], one["packs"]) for one in objects["unused_packs"]}
+        assert shares == {"Anna (desk)": (True, 1), "Bob (laptop)": (False, 1)}
+        assert objects["waiting_for"] == ["Bob (laptop)"]
+        for _ in range(3):  # rekeys seen, old packs retired, that seen
+            await his.exchange.pull()
+            await his.introduce()
+            await hers.exchange.pull()
+            objects = (await carried_out(hers))["objects"]
+            await his.collector.run(now=True)
+            await hers.exchange.pull()
+            await hers.introduce()
+        assert not any(one["ours"] for one in objects["unused_packs"])
+        his.release_file(held)
+        await his.exchange.pull()
+        await his.collector.run(now=True)
+        used = {name for name, _ in await places(hers, store_of(world))}
+        assert {name for name in store_of(world) if name.startswith("p/")} == used
 
 
 # ---- while others work ----------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from cryptfs.vault.people import choose
 from cryptfs.vault.reconciling import keep_reconciled
 from cryptfs.vault.vault import Vault
 from tests.vault.administration_world import Device, World
-from tests.vault.reference_reader import Piece, Reader
+from tests.vault.reference_reader import Head, Piece, Reader
 from tests.vault.vault_workshop import read_file, write_file
 
 MIB = 1 << 20
@@ -203,3 +203,20 @@ async def test_what_is_left_of_old_files_stays_readable_and_only_that(world: Wor
     untouched, changed = data[:65536], data[2 * 65536 : 3 * 65536]
     assert exes.reads(untouched)
     assert not exes.reads(changed)
+
+
+async def test_a_pack_begun_before_the_removal_tells_its_names_under_the_key_from_after(world: World) -> None:
+    """An index has paths; a pack that is filled for a while must not be closed under the key it was begun under."""
+    bob = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as vault:
+        before = store_of(world)
+        await write_file(vault, b"begun before", random.Random(1).randbytes(3 * MIB))
+        chosen = choose(vault.membership, "Bob")
+        await do.remove(vault, [one.id for one in chosen.entries], [chosen.member])
+        await vault.sync()
+        ks = vault.keyring.write_keyset
+    packs = [Head(data) for name, data in store_of(world).items() if name.startswith("p/") and name not in before]
+    assert packs
+    assert {head.ks for head in packs} == {ks}
+    exes = Reader(world.vault, before | store_of(world), key_of(bob))
+    assert not exes.reads(b"begun before")
