@@ -106,10 +106,10 @@ class Uses:
         rows = [(place.where, place.id, op, _encode(merged(ranges))) for place, ranges in by_place.items()]
         self._db.many("INSERT OR REPLACE INTO uses VALUES(?, ?, ?, ?)", rows)
 
-    def unread(self) -> list[tuple[bytes, Content]]:
-        """Paged contents in force whose manifest has not been read, by operation."""
-        ops = [bytes(row[0]) for row in self._db.all("SELECT op FROM unread ORDER BY op")]
-        found = ((op, self._facts.content(op)) for op in sorted(self._in_force(ops)))
+    def unread(self, stable: int) -> list[tuple[bytes, Content]]:
+        """Paged contents whose manifest has not been read, and which `in_use` would have to ask about, by operation."""
+        ops = {bytes(row[0]) for row in self._db.all("SELECT op FROM unread")}
+        found = ((op, self._facts.content(op)) for op in sorted(self._in_force(ops) | self._above(ops, stable)))
         return [(op, content) for op, content in found if content is not None]
 
     def learn_manifest(self, op: bytes, places: Iterable[Used]) -> None:

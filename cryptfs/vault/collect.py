@@ -211,7 +211,7 @@ class Collector:
     ) -> None:
         by_place = {Place(one.place, one.id): one for one in portion}
         for _ in range(_TRIES):
-            await self._holding.learn()
+            await self._holding.learn(self.stable())
             found = self._holding.ask(by_place, self.stable())
             if found is not None:
                 break
@@ -292,7 +292,7 @@ class Collector:
         """What may be deleted, and what is used again; decided in one moment, on everything acknowledged."""
         vault = self._vault
         for _ in range(_TRIES):
-            await self._holding.learn()
+            await self._holding.learn(self.stable())
             ready = [one for one in vault.replica.retirements.all() if self._is_due(one, now=now)]
             stable, sights = self.stable(), self._sights()
             ready = [one for one in ready if not owing(sights, one.seq)]

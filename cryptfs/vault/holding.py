@@ -34,13 +34,16 @@ class Holding:
         self._vault = vault
         self._pages: dict[bytes, list[Used]] = {}  # by hash of the manifest record
 
-    async def learn(self) -> None:
-        """Take in every content that was sealed meanwhile. Raises Damaged if a manifest is missing, StoreError."""
+    async def learn(self, stable: int) -> None:
+        """Take in every content that was sealed meanwhile, for `ask` with this stamp.
+
+        Raises Damaged if a manifest is missing, StoreError.
+        """
         uses = self._vault.replica.uses
         while True:
             while not uses.catch_up(_AT_ONCE):
                 await trio.lowlevel.checkpoint()
-            unread = uses.unread()
+            unread = uses.unread(stable)
             if not unread:
                 break
             for op, content in unread:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptfs.format.content import WHERE_PACK
 from cryptfs.format.limits import STAMP_MAX
+from cryptfs.format.names import PackName, parse_name
 from cryptfs.group.membership import Membership
 from cryptfs.tree.places import Place
 from cryptfs.tree.rows import Container
@@ -57,10 +58,10 @@ class Leftovers:
 async def leftovers(vault: "Vault") -> Leftovers:
     """Look. Raises Damaged if a manifest is missing, without which nobody knows what is used, StoreError."""
     rows = await _unused(vault)
-    gone = {one.place for one in vault.replica.retirements.all() if one.gone}
+    there = {name.id for key in await vault.sender.list("p") if isinstance(name := parse_name(key), PackName)}
     found = Leftovers({}, sum(row.place != WHERE_PACK for row in rows), _waiting(vault))
     for row in rows:
-        if row.place == WHERE_PACK and Place(row.place, row.id) not in gone:
+        if row.place == WHERE_PACK and row.id in there:
             share = found.shares.setdefault(row.holder, _share(vault, row.holder))
             share.packs += 1
             share.size += row.size
@@ -72,7 +73,7 @@ async def _unused(vault: "Vault") -> list[Container]:
     rows = [Container._make(row) for row in vault.replica.all_rows("container")]
     holding = Holding(vault)
     for _ in range(_TRIES):
-        await holding.learn()
+        await holding.learn(STAMP_MAX)
         found = holding.ask([Place(row.place, row.id) for row in rows], STAMP_MAX)
         if found is not None:
             return [row for row in rows if Place(row.place, row.id) not in found.ranges]

@@ -67,11 +67,11 @@ async def _clear_away(vault: "Vault") -> Answer:
     done: Answer = {"deleted": 0, "deleted_bytes": 0, "held_back": ""}
     try:
         collected = await vault.collector.run(now=True)
-        done |= {
-            "deleted": collected.deleted,
-            "deleted_bytes": collected.deleted_bytes,
-            "held_back": collected.held_back or " ".join(collected.left.values()),
-        }
+        done["deleted"], done["deleted_bytes"] = collected.deleted, collected.deleted_bytes
+        done["held_back"] = collected.held_back or " ".join(collected.left.values())
+    except (HostileStore, StoreError) as err:
+        done["held_back"] = str(err)
+    try:
         return done | (await leftovers(vault)).as_json()
     except (HostileStore, StoreError) as err:
         return done | {"held_back": str(err)} | Leftovers({}, 0, []).as_json()
