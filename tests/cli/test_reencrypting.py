@@ -37,7 +37,7 @@ def test_it_says_what_it_will_do_and_asks_first(anna: Person) -> None:
     done = anna.admin("reencrypt", "team", "--yes")
     assert done.code == 0
     assert done.out.startswith("Sealed anew: 1 file, 1 version, 1.27 KiB in ")
-    assert anna.must("reencrypt", "team") == "Nothing lies under older keys.\n", "and does not ask"
+    assert anna.must("reencrypt", "team").startswith("Nothing lies under older keys.\n"), "and does not ask"
     assert anna.user("cat", "team", "plan.txt").out == "the plan.txt" * 100
 
 
@@ -89,4 +89,4 @@ def test_removing_somebody_can_seal_anew_what_they_could_read(anna: Person, pers
     removed = anna.json("remove", "team", "Bob", "--reencrypt", "--yes")
     assert isinstance(removed, dict)
     assert removed["reencrypted"]["versions"] == 2
-    assert anna.must("reencrypt", "team") == "Nothing lies under older keys.\n"
+    assert anna.must("reencrypt", "team").startswith("Nothing lies under older keys.\n")
