@@ -158,6 +158,7 @@ def test_row_31_rekey_changes_the_content_but_not_the_version() -> None:
     st = s.replica.st_of(made(a))
     assert st is not None
     before = s.replica.node(st)
+    assert before is not None
     s.write(BOB, Rekey(made(a), a, content_of(b"one")), role=2)
     assert s.tree() == {"/a": "A0"}
     assert s.history() == []
