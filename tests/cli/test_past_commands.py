@@ -95,10 +95,13 @@ def test_what_is_deleted_on_a_mount_comes_back_into_an_open_directory(run: Run, 
     assert os.listdir(directory) == ["f"]
     (mounted / "d/f").unlink()
     assert os.listdir(directory) == []
+    assert not (mounted / "d/f").exists()  # which the kernel may remember, like the directory's attributes
+    empty = os.fstat(directory)
     (row,) = json.loads(run("trash", edited, "--json").out)
     assert (row["path"], row["kind"], row["size"], row["by"]) == ("/d/f", "file", 3, "owner (first device)")
     assert run("restore", edited, "d/f").code == 0
     assert os.listdir(directory) == ["f"]
+    assert os.fstat(directory).st_mtime_ns > empty.st_mtime_ns
     os.close(directory)
     assert (mounted / "d/f").read_text() == "two"
     assert run("trash", edited).err == "Nothing deleted is kept there.\n"
