@@ -16,6 +16,7 @@ from cryptfs.group.authority import Tier
 from cryptfs.group.decisions import Decision
 from cryptfs.vault import administration as do
 from cryptfs.vault.lastseen import last_seen
+from cryptfs.vault.latework import accept, close_log, discard, late_work, log_of
 from cryptfs.vault.people import choose, describe, instant, member_named, role_named
 from cryptfs.vault.policies import changed_policy, policy_values
 from cryptfs.vault.revoking import cost
@@ -237,6 +238,37 @@ async def _crl(vault: Vault, arguments: Arguments) -> Answer:
     }
 
 
+async def _late(vault: Vault, _: Arguments) -> Answer:
+    return {
+        "late": [
+            {
+                "log": one.log.hex(),
+                "who": one.who,
+                "why": one.why,
+                "segments": len(one.segments),
+                "changes": one.changes,
+                "last": instant(one.last_ms),
+                "paths": list(one.paths),
+                "sent_again": one.again,
+            }
+            for one in await late_work(vault)
+        ]
+    }
+
+
+async def _accept(vault: Vault, arguments: Arguments) -> Answer:
+    return {"accepted": await accept(vault, log_of(vault, _text(arguments, "log")))}
+
+
+async def _discard(vault: Vault, arguments: Arguments) -> Answer:
+    return {"discarded": await discard(vault, log_of(vault, _text(arguments, "log")))}
+
+
+async def _close(vault: Vault, arguments: Arguments) -> Answer:
+    lost = bool(arguments.get("lost"))
+    return {"closed": sum([await close_log(vault, one, lost=lost) for one in _ids(arguments, "entries")])}
+
+
 ACTS: Final[dict[str, Callable[[Vault, Arguments], Awaitable[Answer]]]] = {
     "members": _members,
     "invite": _invite,
@@ -252,4 +284,8 @@ ACTS: Final[dict[str, Callable[[Vault, Arguments], Awaitable[Answer]]]] = {
     "policy": _policy,
     "crl": _crl,
     "reencrypt_cost": cost,
+    "late": _late,
+    "accept": _accept,
+    "discard": _discard,
+    "close": _close,
 }

@@ -16,7 +16,7 @@ from cryptfs.crypto.authority import RevocationList, check_crl
 from cryptfs.crypto.keys import random_bytes
 from cryptfs.errors import Damaged, NotAllowed, StoreGone, UsageError
 from cryptfs.format.join import Token
-from cryptfs.format.statement import RECOVERY_AUTHOR, Anchor, Cut, Policy, SetPolicy
+from cryptfs.format.statement import RECOVERY_AUTHOR, Anchor, Cut, Policy, SetPolicy, StatementOp
 from cryptfs.group.authority import Tier
 from cryptfs.group.decisions import Decision, Desk
 from cryptfs.group.invitation import Asking, invite, newcomer, point, read_requests
@@ -31,7 +31,7 @@ __all__ = [
     "Pending", "Request", "Welcome",
     "add_by_certificate", "added_by", "approve", "change_role", "check_administrator", "deny", "desk_of", "ends_of",
     "find_request", "make_invitation", "needs_reconciling", "pending_requests", "point_here", "publish", "publish_list",
-    "reconcile", "refused_under", "remove", "rotate", "set_policy",
+    "reconcile", "refused_under", "remove", "rotate", "set_policy", "state",
 ]  # fmt: skip
 
 _PUBLISH_SECONDS: Final = 60.0
@@ -304,6 +304,12 @@ async def reconcile(vault: Vault) -> Decision | None:
     """Hand the key to those who lack it, or change it if several are in force; None if there was nothing to do."""
     decided = await _decide(vault, lambda desk: [one] if (one := desk.reconcile()) is not None else [])
     return decided[0] if decided else None
+
+
+async def state(vault: Vault, make: Callable[[], StatementOp]) -> Decision:
+    """Any statement that needs no key, made on the newest view. Raises NotAllowed if it would have no effect."""
+    (decision,) = await _decide(vault, lambda desk: [desk.say(make())])
+    return decision
 
 
 async def set_policy(vault: Vault, changes: Mapping[str, object]) -> Policy:

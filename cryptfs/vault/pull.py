@@ -148,7 +148,7 @@ class LogReader:
             if any(self._logs.digest_at(log_id, one.seq) != one.digest for one in chain):
                 raise NeedsRebuild("a branch of a log counts now")
             out += [(log_id, seq) for seq in range(len(chain), state.taken)]
-            back += [await self._fetch(log_id, one) for one in chain[state.taken :]]
+            back += [await self.fetch(log_id, one) for one in chain[state.taken :]]
             if len(chain) != state.taken:
                 taken[log_id] = len(chain)
         if taken:
@@ -160,7 +160,7 @@ class LogReader:
         self._moved = False
         return bool(taken)
 
-    async def _fetch(self, log_id: bytes, one: HeldSegment) -> IntegratedSegment:
+    async def fetch(self, log_id: bytes, one: HeldSegment) -> IntegratedSegment:
         """A segment that was read before. Raises StoreError, HostileStore."""
         data = await self._sender.get(segment_name(log_id, one.seq, one.digest), 0, SEGMENT_MAX + 1)
         raw = parse_segment(data, self._rules.membership.vault)
