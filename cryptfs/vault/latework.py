@@ -1,7 +1,7 @@
 """Late work: segments beyond the end of their log, listed, accepted or put aside; and the closing of logs.
 
-They are signed and whole, but do not count: their author was removed, its log was closed, or it exists twice. Nothing is
-merged silently, and nothing is thrown away (docs/membership.md, "Late work").
+They are signed and whole, but do not count: their author was removed, its log was closed, or it exists twice.
+Nothing is merged silently, and nothing is thrown away (docs/membership.md, "Late work").
 """
 
 from collections.abc import Iterable

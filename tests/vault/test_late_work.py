@@ -1,4 +1,4 @@
-"""What arrives after the end of a log is kept and listed, counts when it is accepted, and is sent again by its device."""
+"""What arrives after the end of a log is kept and listed, counts once accepted, and is sent again by its device."""
 
 from pathlib import Path
 
