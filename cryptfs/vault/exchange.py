@@ -19,7 +19,6 @@ from cryptfs.tree.integrate import Diff, NeedsRebuild, integrate, watched
 from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.members import refresh
 from cryptfs.vault.rebuilding import rebuild
-from cryptfs.vault.standing import MOUNT_ANEW
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
@@ -89,7 +88,7 @@ class Exchange:
         if over != standing.over:
             standing.log_is_over(over)
             if over:
-                log.warning("%s %s", over, MOUNT_ANEW)
+                log.warning("%s", standing.objection)
 
     def _why_over(self) -> str:
         standing = self._vault.standing

@@ -114,7 +114,7 @@ class Standing:
             return f"This device was removed by {' and '.join(by) or 'an administrator'}; nothing more is written."
         if role < Tier.WRITER:
             return "This device is a reader: it may not change anything."
-        return self.over
+        return f"{self.over} {MOUNT_ANEW}" if self.over else ""
 
     def check_may_send(self) -> None:
         """Raise NotAllowed if a segment that was sealed before must not be sent: it has lost its place in the log."""
