@@ -14,6 +14,7 @@ __all__ = ["cryptfs_admin", "run"]
 _COMMANDS: Final = {
     "members": ("members", "List who is in, with which role and devices."),
     "invite": ("inviting", "Make an invitation for one device."),
+    "uninvite": ("inviting", "Withdraw an invitation of this device."),
     "requests": ("inviting", "List who asks to be let in."),
     "approve": ("inviting", "Let in a device that asks."),
     "deny": ("inviting", "Turn a request down."),

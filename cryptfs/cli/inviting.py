@@ -18,7 +18,7 @@ from cryptfs.crypto.importing import import_certificate
 from cryptfs.errors import NotAllowed, UsageError
 from cryptfs.vault.home import VaultHome
 
-__all__ = ["NAMELESS", "ROLE", "add", "approve", "deny", "invite", "requests"]
+__all__ = ["NAMELESS", "ROLE", "add", "approve", "deny", "invite", "requests", "uninvite"]
 
 NAMELESS: Final = "member"
 """What a newcomer is called who gave no name."""
@@ -67,6 +67,29 @@ def invite(
     note(f"It is good until {made['expires']} for one device ({role}). Keep it secret. On that device, {who} runs")
     note("  cryptfs join TOKEN")
     note(f"and you then let it in: cryptfs-admin approve {name} --all")
+
+
+@click.command(short_help="Withdraw an invitation of this device.")
+@vault_argument()
+@click.argument("invitation", required=False)
+@json_option()
+@passphrase_option()
+def uninvite(*, name: str, invitation: str | None, as_json: bool, passphrase_file: Path | None) -> None:
+    """Withdraw INVITATION to the vault NAME; without it, list the open ones of this device.
+
+    Who asks under it afterwards is treated as without an invitation: only compared words let them in.
+    """
+    left = act(VaultHome.of(name), passphrase_file, "uninvite", invitation=invitation or "")["open"]
+    if as_json:
+        document(left)
+        return
+    if invitation:
+        line(f"The invitation {invitation} is withdrawn.")
+    rows = [[one["invitation"], cell(one["name"] or None), one["role"], one["expires"]] for one in left]
+    if rows:
+        table(("Invitation", "For", "Role", "Until"), rows)
+    else:
+        note("There is no open invitation of this device.")
 
 
 def _show_qr(token: str) -> None:

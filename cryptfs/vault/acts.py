@@ -15,6 +15,7 @@ from cryptfs.format.join import encode_token
 from cryptfs.group.authority import Tier
 from cryptfs.group.decisions import Decision
 from cryptfs.vault import administration as do
+from cryptfs.vault.invitations import InvitationBook
 from cryptfs.vault.lastseen import last_seen
 from cryptfs.vault.latework import accept, close_log, discard, late_work, log_of
 from cryptfs.vault.people import choose, describe, instant, member_named, role_named
@@ -126,6 +127,29 @@ def _request(vault: Vault, one: do.Request) -> Answer:
         "invited": invitation is not None,
         "words": " ".join(one.asking.words),
         "same_name": not of and any(entry.display == body.display for entry in roster),
+    }
+
+
+async def _uninvite(vault: Vault, arguments: Arguments) -> Answer:
+    """Without `invitation` only those that are open."""
+    book, word = InvitationBook(vault.home, vault.membership), _text(arguments, "invitation").lower()
+    still = [one for one in book.open if one.expires_ms > vault.wall_ms()]
+    if word:
+        found = [one for one in still if len(word) >= 6 and one.invite_id.hex().startswith(word)]
+        if len(found) != 1:
+            raise UsageError(f"There is no open invitation '{word}' of this device.", "See `cryptfs-admin uninvite`.")
+        book.withdraw(found[0].invite_id)
+        still.remove(found[0])
+    return {
+        "open": [
+            {
+                "invitation": one.invite_id.hex()[:8],
+                "name": one.name,
+                "role": Tier(one.role).name.lower(),
+                "expires": instant(one.expires_ms),
+            }
+            for one in still
+        ]
     }
 
 
@@ -272,6 +296,7 @@ async def _close(vault: Vault, arguments: Arguments) -> Answer:
 ACTS: Final[dict[str, Callable[[Vault, Arguments], Awaitable[Answer]]]] = {
     "members": _members,
     "invite": _invite,
+    "uninvite": _uninvite,
     "requests": _requests,
     "approve": _approve,
     "deny": _deny,

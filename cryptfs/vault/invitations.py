@@ -83,6 +83,11 @@ class InvitationBook:
         kept = [old for old in self._page.invitations if old.expires_ms + _REMEMBERED_MS > now_ms]
         self._write(msgspec.structs.replace(self._page, invitations=(*kept, one)))
 
+    def withdraw(self, invite_id: bytes) -> None:
+        """Forget an invitation: a request under it is then one without."""
+        kept = tuple(one for one in self._page.invitations if one.invite_id != invite_id)
+        self._write(msgspec.structs.replace(self._page, invitations=kept))
+
     def deny(self, digest: bytes) -> None:
         """Remember that the request with this digest was turned down."""
         if digest not in self._page.denied:

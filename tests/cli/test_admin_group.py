@@ -386,3 +386,17 @@ def test_a_mounted_vault_is_administered_through_its_process(
         assert cat(bob, "new") == ""
     finally:
         assert anna.user("umount", "team").code == 0
+
+
+def test_an_invitation_that_was_withdrawn_lets_nobody_in(anna: Person, person: Callable[[str], Person]) -> None:
+    token = invite(anna, "--name", "Bob")
+    invite(anna, "--name", "Eve")
+    (one,) = [each["invitation"] for each in anna.json("uninvite", "team") if each["name"] == "Bob"]
+    assert [each["name"] for each in anna.json("uninvite", "team", one)] == ["Eve"]
+    bob = person("bob")
+    bob.join(token)
+    assert two_lines(anna.admin("uninvite", "team", one))[0] == (
+        f"cryptfs-admin: There is no open invitation '{one}' of this device."
+    )
+    assert anna.admin("approve", "team", "--all", "--yes").code != 0
+    assert len(anna.json("members", "team")) == 1
