@@ -7,7 +7,7 @@ Names are known here only for links that the batch itself placed: operations nam
 name that is not known could matter, nothing is joined.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -97,14 +97,15 @@ class _Batch:
     last_use: dict[bytes, int] = field(default_factory=dict)  # inode -> index of the last operation on it
     citers: dict[int, set[bytes]] = field(default_factory=dict)  # k -> inodes of the operations whose versions name it
     vanished: list[int] = field(default_factory=list)
+    kept: frozenset[int] = frozenset()
 
 
-def coalesce(pending: Sequence[Pending], later: Sequence[Pending] = ()) -> Coalesced:
+def coalesce(pending: Sequence[Pending], later: Sequence[Pending] = (), kept: Collection[int] = ()) -> Coalesced:
     """Join what can be joined. `pending` in local order, each inode and version under one name only (see `settle`).
 
-    `later`: operations that stay pending; what they depend on must not vanish.
+    `later`: operations that stay pending; what they depend on must not vanish. `kept`: creates (k) that must not.
     """
-    batch = _Batch()
+    batch = _Batch(kept=frozenset(kept))
     for index, one in enumerate((*pending, *later)):
         _look_ahead(batch, index, one.op)
     for index, one in enumerate(pending):
@@ -139,7 +140,7 @@ def _look_ahead(batch: _Batch, index: int, op: Op) -> None:
 def _add(batch: _Batch, index: int, k: int, op: Op) -> None:
     match op:
         case Create():
-            batch.made[provisional_ino(k)] = _Made(index, op.kind, [index])
+            batch.made[provisional_ino(k)] = _Made(index, op.kind, [index], fixed=k in batch.kept)
             _placed(batch, index, k, provisional_ino(k), (op.p, op.name))
         case Put():
             if _join_put(batch, k, op):

@@ -8,7 +8,7 @@ build it again.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from cryptfs.format.operation import KIND_DIR, Op, Ver
+from cryptfs.format.operation import KIND_DIR, Op, Ver, op_id_bytes, provisional_number
 from cryptfs.tree import external
 from cryptfs.tree.applied import Head
 from cryptfs.tree.core import Core, StateTable
@@ -169,6 +169,10 @@ class Replica(Core):
         """The number of an inode, None if it was never heard of; says nothing about whether the node exists."""
         return self.ids.st_of(ino)
 
+    def is_merged(self, st: int) -> bool:
+        """Whether the node was merged with another one, which goes by another number: made alike in two places."""
+        return st in self.rows.aliases
+
     def extern_ver(self, blob: bytes) -> Ver:
         """A version as operations name it."""
         return self.ids.ver_of(blob)
@@ -177,6 +181,16 @@ class Replica(Core):
         """The encoded Content of the present version; None if it is not sealed yet, or the file was created empty."""
         carrier = self._carrier(st)
         return None if carrier is None else self.facts.encoded(carrier)
+
+    def content_of_version(self, ver: Ver) -> bytes | None:
+        """The encoded Content of a version; None if it is not sealed, has none, or was never heard of."""
+        for one in ver:
+            k = provisional_number(one)
+            final = one if k is None else self.own_id(k)
+            encoded = None if final is None else self.facts.encoded(op_id_bytes(final))
+            if encoded is not None:
+                return encoded
+        return None
 
     def pending_content(self, st: int) -> int | None:
         """The local operation `k` that carries the present content, if that is not sealed yet."""

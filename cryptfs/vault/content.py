@@ -374,8 +374,10 @@ class FileContent(ReadContent):
         return hashlib.sha256(plain).digest() if plain is not None and len(plain) == self.size else b""
 
     def replay(self, delta: Delta, refs: dict[int, Ref], k: int) -> None:
-        """Take in the hand-over that operation `k` made, found in the journal. `refs`: chunk index to record."""
-        self.ensure_loaded()
+        """Take in the hand-over that operation `k` made, found in the journal. `refs`: chunk index to record.
+
+        What it was based on is here: the hand-over before it, or the sealed version taken in by `start_from`.
+        """
         self.lineage.learn_keys(delta.fid, delta.keys)
         if delta.cut >= 0:
             self.map.cut(delta.cut)

@@ -5,7 +5,8 @@ are the operations that are not sealed, in go the segments, and the former again
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -51,6 +52,12 @@ class Exchange:
         """Segments of others taken in since the start."""
         self.settled = trio.Event()
         """Set after every pull that brought something; replaced by a fresh one."""
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Nothing is pulled in this block."""
+        async with self._lock:
+            yield
 
     async def pull(self) -> bool:
         """Bring here whatever the store has; returns whether anything was new. Raises StoreError, HostileStore."""

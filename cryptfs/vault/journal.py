@@ -29,7 +29,7 @@ from cryptfs.crypto.keys import PurposeKey, local_ctx
 from cryptfs.crypto.seal import open_sealed, seal
 from cryptfs.errors import HostileStore, LocalDisk
 from cryptfs.faults import Faults
-from cryptfs.format.operation import Op
+from cryptfs.format.operation import Op, Ver
 from cryptfs.format.segment_body import PackRef
 from cryptfs.vault.disk import local_disk, sync_directory
 
@@ -133,7 +133,7 @@ class Names(_Entry, frozen=True, tag=8):
 class Wrote(_Entry, frozen=True, tag=9):
     """Bytes written to the inode `ino` and not handed over yet: (offset, bytes) pieces; `size`, `mtime_ns` of the file.
 
-    A later hand-over with the same `st` takes them in.
+    `base` is the version they were written to. A later hand-over with the same `st` takes them in.
     """
 
     st: int
@@ -141,6 +141,7 @@ class Wrote(_Entry, frozen=True, tag=9):
     size: int
     mtime_ns: int
     pieces: tuple[tuple[int, bytes], ...]
+    base: Ver
 
 
 class Opener(_Entry, frozen=True, tag=10):

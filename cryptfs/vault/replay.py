@@ -204,6 +204,7 @@ class Replay:
             if st is None or node is None or node.nlink == 0:
                 continue
             content = vault.file_for_replay(st)
+            content.start_from(writes[0].base)
             try:
                 for one in writes:
                     for offset, data in one.pieces:
@@ -273,6 +274,7 @@ class Replay:
         vault = self._vault
         st = vault.replica.st_of(put.i)
         content = vault.file_for_replay(st if st is not None else -1)
+        content.start_from(put.base)
         refs: dict[int, Ref] = {}
         for index, num, off, fkv, digest in delta.chunks:
             length = sealed_len(min(1 << delta.chunk_log2, delta.size - (index << delta.chunk_log2)))

@@ -8,9 +8,8 @@ as it was; whatever goes wrong after is repeated with the same bytes, also by th
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 import trio
@@ -20,17 +19,17 @@ from cryptfs.crypto.keys import KeyLabel
 from cryptfs.errors import CryptfsError, LocalDisk, Retry
 from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Loc
 from cryptfs.format.names import segment_name
-from cryptfs.format.operation import Create, Op, Put, Rekey, Relocate
+from cryptfs.format.operation import Create, Op, Put, Relocate
 from cryptfs.format.pack import PACK_SHARED
 from cryptfs.format.segment import LogHead, PackRef, RawSegment, SegmentBody, build_segment, parse_segment
-from cryptfs.tree.coalesce import Coalesced, Pending, coalesce
+from cryptfs.tree.coalesce import Coalesced
 from cryptfs.tree.facts import anchored
-from cryptfs.tree.finalise import finalise, settle
+from cryptfs.tree.finalise import finalise
 from cryptfs.tree.ids import st_of_k
 from cryptfs.tree.integrate import integrate
 from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.containers import Container, OpenPack, Ref, Written
-from cryptfs.vault.content import FileContent
+from cryptfs.vault.draft import Draft, Rekeyed, draft, still_holds
 from cryptfs.vault.journal import Sealed, SegmentConfirmed
 from cryptfs.vault.logs import Told
 from cryptfs.vault.manifest import Snapshot, light_content, paged_content, plan_pages, seal_root
@@ -51,43 +50,6 @@ _ROUNDS: Final = 5
 """Tries to make a segment while others retire what it refers to."""
 _DISK_WAIT: Final = 1.0
 """Seconds between two tries to write a segment to a failing disk."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """One segment in the making."""
-
-    batch: Batch
-    coalesced: Coalesced
-    snapshots: dict[int, Snapshot] = field(default_factory=dict)  # index of the operation -> its file
-    body2: bytearray = field(default_factory=bytearray)
-    here: dict[tuple[int, int], int] = field(default_factory=dict)  # (local pack, offset) -> offset in body2
-    manifests: list[Container] = field(default_factory=list)
-    rekeys: Sequence["Rekeyed"] = field(default_factory=list)
-    ahead: bool = False  # a file was saved again later than the batch goes: its content is already that one
-    packs: tuple[PackRef, ...] = ()
-    wall_ms: int = 0
-    stamp: int = 0
-    mheads: tuple[bytes, ...] = ()
-    vec: tuple[LogHead, ...] = ()
-
-
-class Rekeyed(Protocol):
-    """One content that is to be sealed under other keys, see `resealing.py`."""
-
-    @property
-    def op(self) -> Rekey:
-        """The operation that says so."""
-
-    @property
-    def containers(self) -> Sequence[Container]:
-        """The packs that hold its new records."""
-
-    def holds(self) -> bool:
-        """Whether the content is still the one that was sealed anew, and the keys are still the present ones."""
-
-    def settle(self) -> None:
-        """A segment says so now: whoever has the file open goes on with the new records. No waiting."""
 
 
 R = TypeVar("R", bound=Rekeyed)
@@ -130,20 +92,22 @@ class Sealer:
             raise Retry("Others tidy up so quickly that no change could be sealed.", "It is tried again.")
 
     async def _attempt(self) -> bool:
-        """Make and send one segment; False if something was retired meanwhile that it would refer to."""
-        work = self._begin()
+        """Make and send one segment; False if what it would say, or refer to, is not so any more."""
+        vault = self._vault
+        work = draft(vault)
         try:
             contents = await self._contents(work)
-            self._vault.reader.flush()  # what the segment says it has seen must be in the tree that it is judged by
-            if self._rescue.needed():
-                _abandon(work)
-                return False
-            sealed, ops, ids = self._build(work, contents)
-            await self._decide(sealed)
+            async with vault.exchange.paused():  # from here on the tree is the one that the segment is judged by
+                vault.reader.flush()
+                if self._rescue.needed() or not still_holds(vault, work):
+                    work.abandon()
+                    return False
+                sealed, ops, ids = self._build(work, contents)
+                await self._decide(sealed)
+                self._settle(work, sealed, ops, ids)
         except BaseException:
-            _abandon(work)
+            work.abandon()
             raise
-        self._settle(work, sealed, ops, ids)
         await self._send(sealed)
         return True
 
@@ -168,7 +132,7 @@ class Sealer:
             if not holding:
                 return []
             packs = {one.id: one for rekeyed in holding for one in rekeyed.containers}
-            work = _Work(Batch([], -1), Coalesced([], []), manifests=self._adopted([*packs.values()]), rekeys=holding)
+            work = Draft(Batch([], -1), Coalesced([], []), manifests=self._adopted([*packs.values()]), rekeys=holding)
             sealed, ops, ids = self._build(work, {})
             await self._decide(sealed)
             self._settle(work, sealed, ops, ids)
@@ -179,33 +143,7 @@ class Sealer:
 
     # ---- before the signature -------------------------------------------------------------------------------------
 
-    def _begin(self) -> _Work:
-        """Fix what the segment says. No waiting: this is one moment in the life of the tree."""
-        vault = self._vault
-        batch = vault.pending.batch()
-        coalesced = coalesce(settle([Pending(entry.k, entry.op) for entry in batch.entries], vault.replica))
-        work = _Work(batch, coalesced)
-        for k in coalesced.vanished:
-            if (file := vault.files.get(st_of_k(k))) is not None:
-                file.vanishing = True
-        taken: dict[FileContent, Snapshot] = {}
-        for at, group in enumerate(coalesced.groups):
-            op = group.op
-            if not isinstance(op, Create | Put) or op.content is None:
-                continue
-            st = st_of_k(group.ks[0]) if isinstance(op, Create) else vault.replica.st_of(op.i)
-            file = vault.files.get(st) if st is not None else None
-            if file is None:
-                raise RuntimeError("a pending content has no file")
-            if file not in taken:
-                taken[file] = Snapshot(
-                    file, file.map.begin_sealing(), file.map.base, file.size, file.chunk_log2, file.digest
-                )
-            snap = work.snapshots[at] = taken[file]
-            work.ahead = work.ahead or (snap.size, snap.digest) != (op.content.size, op.content.digest)
-        return work
-
-    async def _contents(self, work: _Work) -> dict[int, Content]:
+    async def _contents(self, work: Draft) -> dict[int, Content]:
         """Give every record of the batch a final place; returns the wire contents by index of the operation.
 
         A little goes into body2 of the segment itself. More goes into packs, which the store confirms first. Manifest
@@ -228,7 +166,7 @@ class Sealer:
         """Chunks whose record has no final place yet."""
         return [index for index, ref in snap.layer.chunks.items() if not locate(ref)[0].id]
 
-    def _places(self, work: _Work, where: int) -> list[Container]:
+    def _places(self, work: Draft, where: int) -> list[Container]:
         """Containers of that kind in which the new chunks of the batch lie."""
         places = (locate(ref)[0] for snap in work.snapshots.values() for ref in snap.layer.chunks.values())
         return [container for container in places if container.id and container.where == where]
@@ -255,7 +193,7 @@ class Sealer:
         if failures:
             raise failures[0]
 
-    async def _light(self, work: _Work, snap: Snapshot, *, bulk: bool) -> Content | None:
+    async def _light(self, work: Draft, snap: Snapshot, *, bulk: bool) -> Content | None:
         """The content without new pages, its new records in body2 unless in packs; None if it gets too long."""
         mark = len(work.body2)
         here: dict[tuple[int, int], int] = {}
@@ -274,7 +212,7 @@ class Sealer:
             work.here.update(here)
         return content
 
-    async def _paged(self, work: _Work, snap: Snapshot) -> Content:
+    async def _paged(self, work: Draft, snap: Snapshot) -> Content:
         vault = self._vault
         await self._confirm_packs([snap])
         plan = await plan_pages(snap, _placer({}), vault.keyring)
@@ -292,7 +230,7 @@ class Sealer:
             self._vault.cache.adopt(container)
         return containers
 
-    def _build(self, work: _Work, contents: dict[int, Content]) -> tuple[Sealed, list[Op], dict[int, int]]:
+    def _build(self, work: Draft, contents: dict[int, Content]) -> tuple[Sealed, list[Op], dict[int, int]]:
         """Number, encode and sign. From the moment the journal has it this segment is what it is."""
         vault = self._vault
         final = finalise(work.coalesced, vault.standing.log_id, vault.standing.log.next_n, vault.vault_id)
@@ -317,7 +255,7 @@ class Sealer:
         name = segment_name(standing.log_id, own.next_seq, digest)
         return Sealed(own.next_seq, name, data, work.batch.upto, tuple(ids.items())), ops, ids
 
-    def _new_packs(self, work: _Work) -> tuple[PackRef, ...]:
+    def _new_packs(self, work: Draft) -> tuple[PackRef, ...]:
         """Packs that no segment has named before, sorted by id.
 
         Also those that nothing refers to any more: who names a container holds it, and can remove it.
@@ -353,7 +291,7 @@ class Sealer:
                 vault.unconfirmed = None
                 raise
 
-    def _settle(self, work: _Work, sealed: Sealed, ops: list[Op], ids: dict[int, int]) -> None:
+    def _settle(self, work: Draft, sealed: Sealed, ops: list[Op], ids: dict[int, int]) -> None:
         """The segment exists: replica, files and packs follow. No waiting."""
         vault = self._vault
         raw = parse_segment(sealed.data, vault.vault_id)
@@ -380,7 +318,7 @@ class Sealer:
         self._release_files(work)
         self._drop_dead_packs()
 
-    def _into_replica(self, work: _Work, sealed: Sealed, raw: RawSegment, ops: list[Op], ids: dict[int, int]) -> None:
+    def _into_replica(self, work: Draft, sealed: Sealed, raw: RawSegment, ops: list[Op], ids: dict[int, int]) -> None:
         vault = self._vault
         standing = vault.standing
         segment = IntegratedSegment(
@@ -396,7 +334,7 @@ class Sealer:
         if any(isinstance(op, Relocate) for op in ops):
             vault.cache.follow(vault.replica.uses.moves())
 
-    def _release_files(self, work: _Work) -> None:
+    def _release_files(self, work: Draft) -> None:
         """Contents with nothing pending need not stay in memory."""
         vault = self._vault
         for entry in work.batch.entries:
@@ -427,11 +365,6 @@ class Sealer:
         head = vault.standing.log.head(vault.standing.log_id)
         if head is not None and head.seq == sealed.seq:
             await vault.trust.sent(head)
-
-
-def _abandon(work: _Work) -> None:
-    for snap in work.snapshots.values():
-        snap.file.map.abandon_sealing()
 
 
 def _placer(here: dict[tuple[int, int], int]) -> Callable[[Ref], Loc]:

@@ -50,6 +50,9 @@ class Host(Protocol):
     def sealed_content(self, st: int) -> bytes | None:
         """Encoded `Content` of the present sealed version of `st`."""
 
+    def sealed_version(self, ver: Ver) -> bytes | None:
+        """Encoded `Content` of that version, if it is sealed and has one."""
+
     def present_size(self, st: int) -> int:
         """Size in bytes of the present version of `st`."""
 
@@ -139,14 +142,25 @@ class StoredContent:
         if not self._loaded:
             self._load()
 
+    def start_from(self, ver: Ver) -> None:
+        """Take in that sealed version, unless something is loaded already: a change found again was made to it.
+
+        The present one may be somebody else's by now; what was changed must not be put on top of that.
+        """
+        if not self._loaded:
+            self._begin(ver, self._host.sealed_version(ver))
+            content = self.map.base.content
+            self.size = content.size if content is not None else 0
+
     def _load(self) -> None:
         """Take in the sealed version this content starts from. No waiting; pages come when they are needed."""
+        self._begin(self._host.present_version(self.st), self._host.sealed_content(self.st))
+
+    def _begin(self, ver: Ver | bytes, encoded: bytes | None) -> None:
         self._loaded = True
-        self._base_ver = self._host.present_version(self.st)
-        encoded = self._host.sealed_content(self.st)
-        if encoded is None:
-            return
-        self._take(_decode(encoded))
+        self._base_ver = ver
+        if encoded is not None:
+            self._take(_decode(encoded))
 
     def take_version(self, content: Content) -> None:
         """Be this sealed version, whichever the file has now; for old versions, which nobody changes."""

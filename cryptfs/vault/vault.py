@@ -158,7 +158,8 @@ class Vault:
         self, content: StoredContent, pieces: tuple[tuple[int, bytes], ...], size: int, mtime_ns: int
     ) -> None:
         """Journal what was written to a file that is not handed over yet; for `FileContent`."""
-        self.journal.append(Wrote(content.st, self.replica.ino_of(content.st), size, mtime_ns, pieces))
+        base = self.replica.extern_ver(b"".join(map(op_id_bytes, content.base_ver)))
+        self.journal.append(Wrote(content.st, self.replica.ino_of(content.st), size, mtime_ns, pieces, base))
 
     def _accept(self, op: Op, delta: bytes) -> int:
         # What was written before the role changed or an alarm rose is kept; whether it is sealed is another matter.
@@ -281,6 +282,9 @@ class Vault:
 
     def sealed_content(self, st: int) -> bytes | None:
         return self.replica.content_of(st)
+
+    def sealed_version(self, ver: Ver) -> bytes | None:
+        return self.replica.content_of_version(ver)
 
     def present_size(self, st: int) -> int:
         node = self.replica.node(st)
