@@ -27,6 +27,7 @@ _COMMANDS: Final[Table] = {
     "cat": ("files", "Write a file's contents to standard output."),
     "get": ("files", "Copy out of a vault."),
     "put": ("files", "Copy into a vault."),
+    "export": ("exporting", "Write unsent changes to a directory, in clear."),
     "info": ("files", "Show the objects that hold a file."),
     "versions": ("past", "List the old versions of a file."),
     "trash": ("past", "List what was deleted."),

@@ -8,6 +8,7 @@ from cryptfs.errors import NotAllowed, UsageError
 from cryptfs.group.authority import Tier
 from cryptfs.vault.administration import remove
 from cryptfs.vault.latework import accept, close_log, discard, late_work
+from cryptfs.vault.unsent import read_whole, unsent_files
 from cryptfs.vault.vault import Vault
 from tests.vault.administration_world import Device, World
 from tests.vault.vault_faults import state_of
@@ -127,3 +128,20 @@ async def test_work_that_arrives_after_a_close_is_sent_again_by_its_device(world
         assert await read_file(vault, b"late") == b"l" * 500
         (late,) = await late_work(vault)
         assert late.again
+
+
+async def test_a_removed_device_can_read_its_unsent_files_for_export(world: World) -> None:
+    bob = await world.admit("Bob", Tier.WRITER)
+    await written(bob, b"early", b"e")
+    async with bob.open() as vault:
+        vault.sender.give_up()
+        await write_file(vault, b"unsent", b"u" * 70_000)
+        await vault.commit()
+        async with world.anna.open() as other:
+            await other.sync()
+            await remove(other, [entry_of(other, "Bob")], [])
+    async with bob.open() as vault:
+        assert vault.read_only
+        ((path, st),) = unsent_files(vault)
+        assert path == b"unsent"
+        assert b"".join([piece async for piece in read_whole(vault, st)]) == b"u" * 70_000
