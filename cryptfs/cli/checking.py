@@ -16,10 +16,12 @@ import trio
 from cryptfs.cli.evidence import examine_logs
 from cryptfs.crypto.keys import chance
 from cryptfs.errors import HostileStore, NeedsUpdate, NotFound, StoreError
-from cryptfs.format.content import WHERE_BODY2, Loc
+from cryptfs.format.content import WHERE_BODY2, WHERE_PACK, Loc
 from cryptfs.format.names import PackName, RollupName, SegmentName, pack_name, parse_name
 from cryptfs.format.operation import KIND_FILE
 from cryptfs.store import Call, Store
+from cryptfs.tree.merge_containers import RETIRED
+from cryptfs.vault.containers import Ref
 from cryptfs.vault.records import locate
 from cryptfs.vault.vault import Vault
 
@@ -50,6 +52,8 @@ class Report:
     objects: int = 0
     objects_read: int = 0
     unsent: int = 0
+    unused: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Packs in the store that no present file needs, (number, bytes), by why they are there."""
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -59,9 +63,10 @@ async def check_vault(vault: Vault, store: Store, percent: float, seen: Seen) ->
     await trio.to_thread.run_sync(_check_logs, vault, store, seen, report)
     users = await _objects_in_use(vault, report)
     there = await trio.to_thread.run_sync(_packs_and_segments, store)
-    for key in sorted(users.keys() - there):
+    report.unused = _unused(vault, {key: size for key, size in there.items() if key not in users})
+    for key in sorted(users.keys() - there.keys()):
         report.problems.append(Problem(key, "is missing in the store", _paths(users, key)))
-    packs = sorted(key for key in users.keys() & there if isinstance(parse_name(key), PackName))
+    packs = sorted(key for key in users.keys() & there.keys() if isinstance(parse_name(key), PackName))
     chosen = sorted(chance().sample(packs, round(len(packs) * percent / 100)))
     for key in chosen:
         await trio.to_thread.run_sync(_check_pack, store, key, _paths(users, key), seen, report)
@@ -106,7 +111,9 @@ async def _objects_of(vault: Vault, st: int) -> tuple[set[str], bool]:
         places = [Loc(holder.where, holder.id, 0) for holder in holders]
         base = content.map.base
         if base.manifest is not None and base.root is not None:
-            places += [base.manifest.loc, *(page.loc for page in base.root.pages if page is not None)]
+            manifests = [base.manifest, *(page for page in base.root.pages if page is not None)]
+            holders = [locate(Ref(vault.container(one.loc), one.loc.off, 0, one.hash))[0] for one in manifests]
+            places += [Loc(holder.where, holder.id, 0) for holder in holders]
     finally:
         vault.release_file(content)
     keys = {_key_of(vault, place) for place in places}
@@ -120,15 +127,34 @@ def _key_of(vault: Vault, place: Loc) -> str:
     return pack_name(place.id) if place.id else ""
 
 
-def _packs_and_segments(store: Store) -> set[str]:
-    """Keys of all packs (as if they lay in one folder) and segments; a rollup stands for the segments in it."""
-    found = set()
+def _packs_and_segments(store: Store) -> dict[str, int]:
+    """Keys and sizes of packs (as if they lay in one folder) and segments; a rollup stands for the segments in it."""
+    found = {}
     for stat in store.list("", Call.within(_LIST_SECONDS)):
         name = parse_name(stat.key)
         if isinstance(name, PackName):
-            found.add(pack_name(name.id))
+            found[pack_name(name.id)] = stat.size
         elif isinstance(name, SegmentName | RollupName):
-            found.add(stat.key)
+            found[stat.key] = stat.size
+    return found
+
+
+def _unused(vault: Vault, sizes: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """What packs that no present file needs are there for: number and bytes."""
+    found: dict[str, tuple[int, int]] = {}
+    for key, size in sizes.items():
+        name = parse_name(key)
+        if not isinstance(name, PackName):
+            continue
+        container = vault.replica.rows.container(WHERE_PACK, name.id)
+        if container is None:
+            why = "no segment names them: left by a crash, or on their way"
+        elif container.state == RETIRED:
+            why = "retired: deleted once every device has acknowledged it"
+        else:
+            why = "kept for old versions and the trash, or not looked at yet"
+        count, amount = found.get(why, (0, 0))
+        found[why] = count + 1, amount + size
     return found
 
 

@@ -66,7 +66,7 @@ def _show(answer: Answer) -> None:
 
 def _tell(answer: Answer) -> None:
     if answer["history_let_go"]:
-        line("Old versions and deleted files beyond the retention are let go.")
+        line("Old versions and deleted files are let go.")
     if answer["repacked"]:
         line(f"Copied what is in use out of {_packs(answer['repacked'])}.")
     if answer["retired"]:
@@ -84,7 +84,7 @@ def _tell(answer: Answer) -> None:
     if answer["delay_ends_ms"]:
         line(f"Acknowledged by everybody; goes from {moment(answer['delay_ends_ms'] * 1_000_000)} on, or with --now.")
     if not answer["remaining"] and not answer["deleted"] and not answer["held_back"]:
-        line("Nothing of this device is unused.")
+        line("No pack of this device is unused. Deleted files and old versions are kept for a time, see --history.")
 
 
 def _packs(count: int) -> str:

@@ -11,7 +11,7 @@ from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.checking import Report, check_vault
 from cryptfs.cli.doctor import Finding, examine_machine, examine_vault
 from cryptfs.cli.opening import open_here
-from cryptfs.cli.output import document, line, note, progress, safe
+from cryptfs.cli.output import document, line, note, progress, safe, size
 from cryptfs.errors import ConfigError, HostileStore
 from cryptfs.store import open_store
 from cryptfs.vault.home import VaultHome, known_vaults
@@ -97,6 +97,8 @@ def _print_report(report: Report) -> None:
         line(f"{report.objects_read} packs read to the last byte.")
     if report.unsent:
         note(f"{report.unsent} files have changes that are only on this machine so far; `cryptfs sync` sends them.")
+    for why, (count, amount) in sorted(report.unused.items()):
+        line(f"{count} packs, {size(amount)}, are needed by no present file; {why}.")
     for problem in report.problems:
         line(f"PROBLEM  {safe(problem.subject)}: {safe(problem.text)}")
         for path in problem.paths:
