@@ -98,7 +98,7 @@ def _print_report(report: Report) -> None:
     if report.unsent:
         note(f"{report.unsent} files have changes that are only on this machine so far; `cryptfs sync` sends them.")
     for why, (count, amount) in sorted(report.unused.items()):
-        line(f"{count} packs, {size(amount)}, are needed by no present file; {why}.")
+        line(f"Packs that no present file needs: {count}, {size(amount)}; {why}.")
     for problem in report.problems:
         line(f"PROBLEM  {safe(problem.subject)}: {safe(problem.text)}")
         for path in problem.paths:

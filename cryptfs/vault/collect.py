@@ -44,6 +44,8 @@ _CONTENT_COST: Final = 600
 _PACK_COST: Final = 4096
 """Bytes that index, keys and hints of a small file take in a pack, and a pack in any case; generous."""
 _OP_CONTAINERS: Final = 100
+_AS_IT_IS: Final = 1 << 62
+"""Stable stamp where only the present counts: what comes back after a retire is noticed by RECHECK."""
 _TRIES: Final = 20
 
 Say = Callable[[str], None]
@@ -211,8 +213,8 @@ class Collector:
     ) -> None:
         by_place = {Place(one.place, one.id): one for one in portion}
         for _ in range(_TRIES):
-            await self._holding.learn(self.stable())
-            found = self._holding.ask(by_place, self.stable())
+            await self._holding.learn(_AS_IT_IS)
+            found = self._holding.ask(by_place, _AS_IT_IS)
             if found is not None:
                 break
         else:

@@ -12,10 +12,11 @@ from cryptfs.crypto.keys import KeyLabel
 from cryptfs.errors import AuthError, Damaged, Invalid
 from cryptfs.format.content import Content, MRef, Paged, Root
 from cryptfs.format.manifest import open_page, open_root
-from cryptfs.tree.places import Place, Used, page_places, root_places, wire_places
+from cryptfs.tree.places import Place, Used, page_places, present_place, root_places, wire_places
 from cryptfs.tree.uses import InUse
 from cryptfs.vault.containers import Ref
 from cryptfs.vault.content import FileContent
+from cryptfs.vault.latereferences import LateReferences
 from cryptfs.vault.records import locate
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ class Holding:
     def __init__(self, vault: "Vault") -> None:
         self._vault = vault
         self._pages: dict[bytes, list[Used]] = {}  # by hash of the manifest record
+        self._late_references = LateReferences(vault)
+        self._late: list[Used] = []
 
     async def learn(self, stable: int) -> None:
-        """Take in every content that was sealed meanwhile, for `ask` with this stamp.
+        """Take in every content that was sealed meanwhile, also by late work, for `ask` with this stamp.
 
         Raises Damaged if a manifest is missing, StoreError.
         """
@@ -48,6 +51,12 @@ class Holding:
                 break
             for op, content in unread:
                 uses.learn_manifest(op, await self._places_of(content))
+        self._late = []
+        for content in await self._late_references.contents():
+            try:
+                self._late += await self._places_of(content)
+            except Damaged:  # somebody outside shall not hold everything up by naming what there never was
+                self._late += wire_places(content)
         self._pages.clear()
 
     def ask(self, places: Iterable[Place], stable: int) -> InUse | None:
@@ -59,8 +68,9 @@ class Holding:
         return found if not found.unread else None
 
     def pinned(self) -> set[Place]:
-        """Containers that files which are open or unsent here refer to, whatever the tree says."""
-        found: set[Place] = set()
+        """Containers that files which are open or unsent here refer to, or late work, whatever the tree says."""
+        moves = self._vault.replica.uses.moves()
+        found = {there.place for used in self._late for there in present_place(used, moves)}
         for file in self._vault.files.values():
             found |= self._pinned_by(file)
         return found

@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -120,10 +121,17 @@ async def _piece(vault: "Vault", one: Sparse) -> _Piece:
     records = [rec for rec in index.recs if _within(rec, one.ranges)]
     if sum(rec.len for rec in records) != one.live:
         raise Damaged("the index of a pack does not list all that is in use of it")
+    await trio.to_thread.run_sync(_verify, container.path, records)
     fids = {rec.fid for rec in records}
     versions = {(rec.fid, rec.fkv) for rec in records}
     keys = [key for key in index.keys if (key.fid, key.fkv) in versions]
     return _Piece(one.place, container.path, records, keys, [hint for hint in index.hints if hint.fid in fids])
+
+
+def _verify(path: Path, records: list[PackRecord]) -> None:
+    with local_disk("reading a pack"), path.open("rb") as source:
+        for rec in records:
+            _record(source, rec)
 
 
 def _within(rec: PackRecord, ranges: tuple[tuple[int, int], ...]) -> bool:
@@ -156,7 +164,7 @@ def _write(directory: Path, header: bytes, pieces: list[_Piece], sealed: bytes) 
     digest = hashlib.sha256()
     try:
         with local_disk("repacking"), temporary.open("wb") as out:
-            for data in (header, *_records(pieces), sealed):
+            for data in chain((header,), _records(pieces), (sealed,)):
                 digest.update(data)
                 out.write(data)
             size = out.tell()

@@ -1,11 +1,17 @@
 """Space of what is deleted or overwritten comes back; what is in use, open, unsent or kept stays."""
 
 import random
+from pathlib import Path
 
 import pytest
+import trio
 
+from cryptfs.group.authority import Tier
 from cryptfs.store import Call
+from cryptfs.vault.administration import remove
+from cryptfs.vault.people import choose
 from cryptfs.vault.vault import VaultOptions
+from tests.vault.administration_world import World
 from tests.vault.vault_faults import SimWorkshop, empty_cache, forget_everything, sim, state_of, still
 from tests.vault.vault_workshop import read_file, remove_file, write_file
 
@@ -175,3 +181,51 @@ async def test_a_read_only_vault_deletes_nothing(sim: SimWorkshop) -> None:
         done = await vault.collector.run(now=True, history=True)
         assert done.held_back
     assert len(packs(sim)) == 1
+
+
+async def test_what_late_work_refers_to_is_kept_for_the_retention(tmp_path: Path) -> None:
+    """Bob's change came after his removal was decided; whoever accepts it shall find all of the file."""
+    world = World(tmp_path)
+    bob_device = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as anna:
+        await write_file(anna, b"f", noise(1, 3 * MIB))
+        await anna.sync()
+        async with bob_device.open() as bob:
+            await bob.acknowledging.now()
+            await anna.exchange.pull()
+            chosen = choose(anna.membership, "Bob")
+            await remove(anna, [one.id for one in chosen.entries], [chosen.member])
+
+            async def see_nothing() -> bool:
+                await trio.lowlevel.checkpoint()
+                return False
+
+            bob.exchange.pull = see_nothing  # type: ignore[method-assign]
+            await write_file(bob, b"f", b"late", offset=MIB)
+            await bob.sealer.seal()
+        await write_file(anna, b"f", noise(2, 3 * MIB))
+        await anna.sync()
+        assert anna.reader.late
+        assert (await anna.collector.run(now=True, history=True)).retired == 0
+        anna.options = VaultOptions(history_s=-3600)
+        assert (await anna.collector.run(now=True)).deleted == 1
+
+
+async def test_a_pack_with_a_damaged_record_is_left_alone(sim: SimWorkshop) -> None:
+    async with sim.open() as vault:
+        for i in range(10):
+            await write_file(vault, b"f%d" % i, noise(i, 300_000))
+        await vault.sync()
+        for i in range(9):
+            remove_file(vault, b"f%d" % i)
+        await vault.sync()
+        (pack,) = packs(sim)
+        broken = bytearray(sim.world.get(pack, Call()))
+        broken[9 * 300_000 + 50_000] ^= 1
+        sim.world.plant(pack, bytes(broken))
+        empty_cache(sim)
+        vault.cache._known.clear()
+        done = await vault.collector.run(now=True, history=True)
+        assert (done.retired, done.deleted) == (0, 0)
+        assert list(done.left) == [pack]
+    assert packs(sim) == [pack]
