@@ -104,7 +104,14 @@ class Group:
 
     # ---- what a device may do ---------------------------------------------------------------------------------------
 
+    async def argue(self) -> None:
+        """Nothing but quarrels about one file."""
+        member = self.rng.choice(self.members)
+        await self._argue(member)
+        self.check(member)
+
     async def step(self) -> None:
+        """One of them does something, or sleeps on."""
         member = self.rng.choice(self.members)
         if member.asleep > 0:
             member.asleep -= 1
@@ -210,7 +217,7 @@ class Group:
                 if other is not member and other.asleep <= 0:
                     nursery.start_soon(write, other)
             with suppress(CryptfsError):
-                await member.vault.collector.run(now=True, history=self._lets_go(member))
+                await member.vault.collector.run(now=True, history=member is self.members[0])
 
     async def _argue(self, member: Member) -> None:
         """One changes a part of what another replaces meanwhile, and says so only after the old version has expired."""
@@ -227,9 +234,11 @@ class Group:
         await self._change(member.handle)
         await self._replace(other, name)
         await self._rounds()
-        await self.members[0].vault.collector.run(now=True, history=True)
-        await self._rounds()
-        if self.rng.random() < 0.5:
+        first, racing = self.members[0], self.rng.random() < 0.5
+        if other is not first or not racing:
+            await first.vault.collector.run(now=True, history=True)
+            await self._rounds()
+        if racing:
             await self._collect_while_others_write(other)
         else:
             await other.vault.collector.run(now=True)
