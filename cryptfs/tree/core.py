@@ -92,6 +92,7 @@ class Core:
 
     def flush(self) -> None:
         """Bring the tables up to date with what is buffered, within the transaction."""
+        self.rows.flush()
         self.undo.flush()
         self.times.flush()
         self.tentative.flush()

@@ -1,9 +1,13 @@
 """The one connection to the sealed database, and the border where its library's exceptions become ours.
 
 All statements are constants, so that the library's statement cache holds each of them prepared.
+
+Rows of one table, `node`, may wait in memory (`tree/noderows.py`). Every statement that names the table has them
+written first, whoever asks: nobody has to remember it.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import apsw
@@ -36,12 +40,28 @@ class Database:
         # Plans do not depend on values: without this a statement with a join, or with a partial index in reach, is
         # compiled again at every execution with other values (15 to 25 us).
         self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+        self._waiting: Callable[[], None] | None = None
+        self._concerns: dict[str, bool] = {}  # statement -> whether it names the table whose rows may wait
         cursor = self._connection.cursor()
         self._execute = cursor.execute
         self._executemany = cursor.executemany
 
+    def wait(self, write: Callable[[], None]) -> None:
+        """Rows of the table `node` wait; `write` is called once, before the next statement that names the table."""
+        self._waiting = write
+
+    def _settle(self, statement: str, write: Callable[[], None]) -> None:
+        concerns = self._concerns.get(statement)
+        if concerns is None:
+            concerns = self._concerns[statement] = re.search(r"\bnode\b", statement) is not None
+        if concerns:
+            self._waiting = None
+            write()
+
     def run(self, statement: str, values: Values = ()) -> None:
         """Execute a statement that gives no rows; what changes rows is complete after its first step."""
+        if self._waiting is not None:
+            self._settle(statement, self._waiting)
         try:
             self._execute(statement, values)
         except _FOREIGN as err:
@@ -49,6 +69,12 @@ class Database:
 
     def one(self, statement: str, values: Values = ()) -> Any:
         """The first row of the answer, None if there is none."""
+        if self._waiting is not None:
+            self._settle(statement, self._waiting)
+        return self.stored(statement, values)
+
+    def stored(self, statement: str, values: Values = ()) -> Any:
+        """As `one`, from what is written; for who has looked at what waits."""
         try:
             return self._execute(statement, values).fetchone()
         except _FOREIGN as err:
@@ -56,6 +82,8 @@ class Database:
 
     def all(self, statement: str, values: Values = ()) -> list[Any]:
         """All rows of the answer."""
+        if self._waiting is not None:
+            self._settle(statement, self._waiting)
         try:
             return self._execute(statement, values).fetchall()
         except _FOREIGN as err:
@@ -63,6 +91,8 @@ class Database:
 
     def many(self, statement: str, rows: Iterable[Values]) -> None:
         """Execute a statement for every row."""
+        if self._waiting is not None:
+            self._settle(statement, self._waiting)
         try:
             self._executemany(statement, rows)
         except _FOREIGN as err:

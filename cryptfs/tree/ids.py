@@ -101,6 +101,10 @@ class Ids:
             self._remember(st, ino)
         return ino
 
+    def born(self, k: int) -> None:
+        """Local operation `k` makes a node now: nobody needs to look up that it has no final inode yet."""
+        self._remember(st_of_k(k), provisional_ino(k))
+
     def _nameless(self, st: int) -> bool:
         row = self._db.one("SELECT ino FROM local WHERE st = ?", (st,))
         return row is None or row[0] is None

@@ -94,6 +94,7 @@ def _create(state: State, step: Step, op: Create) -> None:
 def _new_st(state: State, step: Step) -> int | None:
     """Number of the node that this operation makes; None if there is, or was, one."""
     if step.k is not None:
+        state.ids.born(step.k)
         return st_of_k(step.k)
     st = state.ids.give_st(state.ids.made_by(step.op), step.hint)
     return None if st in state.rows.aliases or state.rows.node(st) is not None else st

@@ -32,7 +32,7 @@ _SHOWN: Final = (
 )
 _NODE: Final = f"SELECT {_SHOWN} FROM node n LEFT JOIN local l ON l.st = n.st WHERE n.st = ?"  # noqa: S608  # constants
 _FOUND: Final = (
-    f"SELECT e.st, e.kind, e.lver, {_SHOWN} FROM dirent e CROSS JOIN node n ON n.st = e.st"  # noqa: S608
+    f"SELECT e.st, e.kind, e.lver, {_SHOWN} FROM dirent e LEFT JOIN node n ON n.st = e.st"  # noqa: S608
     " LEFT JOIN local l ON l.st = n.st WHERE e.parent = ? AND e.name = ?"
 )
 
@@ -95,7 +95,13 @@ class Replica(Core):
         known: Node | None = self.rows.shown.get(st)
         if known is not None:
             return known
-        row = self._db.one(_NODE, (st,))
+        stored = self.rows.node_in_memory(st)
+        if stored is not None:
+            _, kind, mode, uid, gid, rdev, size, mtime, ctime, cver, content, target, *_ = stored
+            nlink = self.rows.count(stored) + (2 if kind == KIND_DIR else 0)
+            fields = kind, mode, uid, gid, rdev, size, mtime, ctime, cver, content, target, nlink
+            return self._show(st, (*fields, *self.times.of(st)))
+        row = self._db.stored(_NODE, (st,))  # all at once: many nodes are looked at, few change
         return None if row is None else self._show(st, row)
 
     def _show(self, st: int, row: tuple[Any, ...]) -> Node:
@@ -119,11 +125,14 @@ class Replica(Core):
         known = self.rows.remembered(parent, name)
         if known is not None:
             return known
-        row = self._db.one(_FOUND, (parent, name))
+        if self.rows.is_absent(parent, name):
+            return None
+        row = self._db.stored(_FOUND, (parent, name))
         if row is None:
+            self.rows.note_absent(parent, name)
             return None
         st = row[0]
-        if st not in self.rows.shown:
+        if st not in self.rows.shown and self.rows.node_in_memory(st) is None:  # else the table may be behind
             self._show(st, row[3:])
         return self.rows.remember(Entry(parent, name, *row[:3]))
 

@@ -6,30 +6,12 @@ else writes State tables.
 
 from typing import Any, Final, NamedTuple
 
+from cryptfs.format.operation import KIND_DIR
 from cryptfs.tree.database import Database
+from cryptfs.tree.noderows import NodeRow, NodeRows
 from cryptfs.tree.undo import Table, UndoLog
 
 __all__ = ["Container", "Entry", "History", "NodeRow", "Rows"]
-
-
-class NodeRow(NamedTuple):
-    """A node as stored; sizes in bytes, times in ns, the rest as in `tree/schema.py`."""
-
-    st: int
-    kind: int
-    mode: int
-    uid: int
-    gid: int
-    rdev: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    cver: bytes
-    content: bytes | None
-    target: bytes
-    last_parent: int | None
-    last_name: bytes | None
-    gone_l: int | None
 
 
 class Entry(NamedTuple):
@@ -67,16 +49,15 @@ class Container(NamedTuple):
 
 Row = tuple[Any, ...]
 
-_NODE: Final = "SELECT * FROM node WHERE st = ?"
-_PUT_NODE: Final = "INSERT OR REPLACE INTO node VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_DEL_NODE: Final = "DELETE FROM node WHERE st = ?"
 _ENTRY: Final = "SELECT * FROM dirent WHERE parent = ? AND name = ?"
 _PUT_ENTRY: Final = "INSERT OR REPLACE INTO dirent VALUES(?,?,?,?,?)"
 _DEL_ENTRY: Final = "DELETE FROM dirent WHERE parent = ? AND name = ?"
 _LINKS: Final = "SELECT * FROM dirent WHERE st = ?"
 _LINKED: Final = "SELECT 1 FROM dirent WHERE st = ? LIMIT 1"
+_COUNT_LINKS: Final = "SELECT count(*) FROM dirent WHERE st = ?"
+_COUNT_SUBDIRECTORIES: Final = "SELECT count(*) FROM dirent WHERE parent = ? AND kind = 1"
 _CACHED_MAX: Final = 20_000
-"""Rows kept in memory, about 400 bytes each; when full, all are dropped, which costs a look-up each."""
+"""Entries kept in memory, about 400 bytes each; when full, all are dropped, which costs a look-up each."""
 _HAS_ENTRIES: Final = "SELECT 1 FROM dirent WHERE parent = ? LIMIT 1"
 
 
@@ -87,23 +68,28 @@ class Rows:
         self._db = db
         self._note = undo.note
         self.aliases: dict[int, int] = {}
-        self._nodes: dict[int, NodeRow] = {}
+        self._nodes = NodeRows(db)
         self._entries: dict[tuple[int, bytes], Entry] = {}
+        self._absent: tuple[int, bytes] | None = None  # what was asked for last and is not there
+        self._counts: dict[int, int] = {}  # links of a file, subdirectories of a directory, as far as known
+        self._any_xattrs = False
         self.shown: dict[int, Any] = {}
         """What `Replica.node` made of rows and times; whoever changes one of them takes the node out."""
         self.reload()
 
+    def flush(self) -> None:
+        """Bring the tables up to date. Called before every commit."""
+        self._nodes.flush()
+
     def reload(self) -> None:
         """Rows changed behind our back (undo): nothing in memory counts any more."""
-        self._nodes.clear()
+        self._nodes.forget()
         self._entries.clear()
+        self._absent = None
+        self._counts.clear()
+        self._any_xattrs = self._db.one("SELECT 1 FROM xattr LIMIT 1") is not None
         self.shown.clear()
         self.reload_aliases()
-
-    def _remember_node(self, row: NodeRow) -> None:
-        if len(self._nodes) >= _CACHED_MAX:
-            self._nodes.clear()
-        self._nodes[row.st] = row
 
     def remember(self, entry: Entry) -> Entry:
         """Keep an entry that was read; returns it."""
@@ -120,27 +106,24 @@ class Rows:
 
     def node(self, st: int) -> NodeRow | None:
         """The node, linked or in the trash."""
-        known = self._nodes.get(st)
-        if known is not None:
-            return known
-        row = self._db.one(_NODE, (st,))
-        if row is None:
-            return None
-        found = NodeRow._make(row)
-        self._remember_node(found)
-        return found
+        return self._nodes.get(st)
+
+    def node_in_memory(self, st: int) -> NodeRow | None:
+        """The node if that needs no question to the database."""
+        return self._nodes.in_memory(st)
 
     def put_node(self, new: NodeRow, before: NodeRow | None) -> None:
         """Write a node; `before` is its row as read."""
-        self._db.run(_PUT_NODE, new)
-        self._remember_node(new)
+        self._nodes.put(new)
         self.shown.pop(new.st, None)
+        if before is None:
+            self._remember_count(new.st, 0)
         self._note(Table.NODE, (new.st,), before)
 
     def del_node(self, before: NodeRow) -> None:
         """Forget a node."""
-        self._db.run(_DEL_NODE, (before.st,))
-        self._nodes.pop(before.st, None)
+        self._nodes.delete(before.st)
+        self._counts.pop(before.st, None)
         self.shown.pop(before.st, None)
         self._note(Table.NODE, (before.st,), before)
 
@@ -148,21 +131,36 @@ class Rows:
 
     def entry(self, parent: int, name: bytes) -> Entry | None:
         """The entry `name` of the directory `parent`."""
-        known = self._entries.get((parent, name))
+        place = parent, name
+        known = self._entries.get(place)
         if known is not None:
             return known
-        row = self._db.one(_ENTRY, (parent, name))
+        if place == self._absent:
+            return None
+        row = self._db.one(_ENTRY, place)
         if row is None:
+            self._absent = place
             return None
         return self.remember(Entry._make(row))
+
+    def is_absent(self, parent: int, name: bytes) -> bool:
+        """Whether this is the name that was asked for last, in vain: making a file asks four times."""
+        return (parent, name) == self._absent
+
+    def note_absent(self, parent: int, name: bytes) -> None:
+        """There is no such entry."""
+        self._absent = parent, name
 
     def put_entry(self, new: Entry, before: Entry | None) -> None:
         """Write an entry; `before` is what the name held."""
         self._db.run(_PUT_ENTRY, new)
         self.remember(new)
+        self._absent = None
+        self._count(new, 1)
         self.shown.pop(new.st, None)
         self.shown.pop(new.parent, None)
         if before is not None:
+            self._count(before, -1)
             self.shown.pop(before.st, None)
         self._note(Table.DIRENT, (new.parent, new.name), before)
 
@@ -170,9 +168,29 @@ class Rows:
         """Take an entry away."""
         self._db.run(_DEL_ENTRY, (before.parent, before.name))
         self._entries.pop((before.parent, before.name), None)
+        self._count(before, -1)
         self.shown.pop(before.st, None)
         self.shown.pop(before.parent, None)
         self._note(Table.DIRENT, (before.parent, before.name), before)
+
+    def count(self, node: NodeRow) -> int:
+        """How many entries lead to a node; of a directory: how many directories are in it."""
+        known = self._counts.get(node.st)
+        if known is None:
+            question = _COUNT_SUBDIRECTORIES if node.kind == KIND_DIR else _COUNT_LINKS
+            known = int(self._db.one(question, (node.st,))[0])
+            self._remember_count(node.st, known)
+        return known
+
+    def _count(self, entry: Entry, by: int) -> None:
+        counted = entry.parent if entry.kind == KIND_DIR else entry.st
+        if counted in self._counts:
+            self._counts[counted] += by
+
+    def _remember_count(self, st: int, count: int) -> None:
+        if len(self._counts) >= _CACHED_MAX:
+            self._counts.clear()
+        self._counts[st] = count
 
     def links(self, st: int) -> list[Entry]:
         """All entries that lead to a node, in no particular order."""
@@ -222,16 +240,21 @@ class Rows:
 
     def xattr(self, st: int, key: bytes) -> bytes | None:
         """Value of an extended attribute."""
+        if not self._any_xattrs:
+            return None
         row = self._db.one("SELECT val FROM xattr WHERE st = ? AND key = ?", (st, key))
         return None if row is None else bytes(row[0])
 
     def xattrs(self, st: int) -> list[tuple[bytes, bytes]]:
         """All extended attributes, sorted by key."""
+        if not self._any_xattrs:
+            return []
         rows: list[tuple[bytes, bytes]] = self._db.all("SELECT key, val FROM xattr WHERE st = ? ORDER BY key", (st,))
         return rows
 
     def put_xattr(self, st: int, key: bytes, val: bytes, before: bytes | None) -> None:
         """Set an extended attribute."""
+        self._any_xattrs = True
         self._db.run("INSERT OR REPLACE INTO xattr VALUES(?, ?, ?)", (st, key, val))
         self._note(Table.XATTR, (st, key), None if before is None else (st, key, before))
 

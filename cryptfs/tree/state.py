@@ -240,7 +240,7 @@ class State:
         """Take an entry away; a node that loses its last one goes to the trash and remembers the place."""
         rows = self.rows
         rows.del_entry(entry)
-        if not rows.linked(node.st):
+        if not (rows.linked(node.st) if node.kind == KIND_DIR else rows.count(node)):
             gone = node._replace(last_parent=entry.parent, last_name=entry.name, gone_l=step.stamp)
             rows.put_node(gone, node)
         step.nodes.add(node.st)

@@ -27,6 +27,10 @@ class Times:
         """The times of a node if they changed since the last commit; else the table has them."""
         return self._changed.get(st)
 
+    def of(self, st: int) -> Sequence[int | None]:
+        """The times of a node, wherever they are."""
+        return self._changed.get(st) or self._db.one(_TIMES, (st,)) or _NONE
+
     def changed(self, st: int) -> list[int | None]:
         """The times of a node, to be changed in place."""
         self._shown.pop(st, None)

@@ -107,9 +107,24 @@ class FileContent(ReadContent):
             index = self._needed(offset, end)
             if index < 0:
                 return
+            if self._take_in(index):
+                continue
             plain = await self._plain(index)
             if index not in self._dirty and not self.is_hole(index):  # it may have been cut off meanwhile
                 self._make_dirty(index, plain)
+
+    def _take_in(self, index: int) -> bool:
+        """Open a chunk that is on this disk, to be changed; False if it has to be fetched.
+
+        Nothing is kept of it beside: what was read is of no use any more once it is written over.
+        """
+        buffer = bytearray(self.plain_len(index))
+        with memoryview(buffer) as view:
+            if not self._open_into(index, view):
+                return False
+        self._dirty[index] = buffer
+        self._host.dirty_bytes += len(buffer)
+        return True
 
     def _needed(self, offset: int, end: int) -> int:
         """A chunk of which something old survives and which is not in memory; -1 if there is none."""

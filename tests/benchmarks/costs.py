@@ -9,6 +9,7 @@ turn with this one, round by round: before and after of a change. How to read th
 """
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -26,7 +27,6 @@ from mounting import Mount, Vault
 
 KIB, MIB = 1 << 10, 1 << 20
 BLOCK = random.Random(4711).randbytes(MIB)
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 Workload = Callable[[Path, int], Callable[[], int]]
 """Prepares in a directory at a size; returns what is measured, which returns the number of operations."""
@@ -167,9 +167,12 @@ class Daemon:
         self.mount: Mount = self.vault.mount(*options)
 
     def cpu(self) -> float:
-        """Seconds of CPU so far, all threads."""
-        fields = Path(f"/proc/{self.mount.daemon.pid}/stat").read_text().rsplit(") ", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """Seconds of CPU so far, all threads: the scheduler's own count, not the 10 ms ticks of /proc/PID/stat."""
+        total = 0
+        for task in Path(f"/proc/{self.mount.daemon.pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                total += int((task / "schedstat").read_text().split()[0])
+        return total / 1e9
 
     def memory(self, field: str) -> float:
         """VmRSS or VmHWM in MiB."""
@@ -203,7 +206,7 @@ def one_round(base: Path, python: str, name: str, scale: float, options: Sequenc
         top.mkdir()
         prepare, full = WORKLOADS[name]
         work = prepare(top, max(8, int(full * scale)))
-        daemon.vault.sync() if name == "random-write" else None
+        daemon.vault.sync()
         start, began = daemon.cpu(), time.perf_counter()
         count = work()
         done, ended = daemon.cpu(), time.perf_counter()
@@ -215,6 +218,7 @@ def one_round(base: Path, python: str, name: str, scale: float, options: Sequenc
 
 def costs(args: argparse.Namespace) -> None:
     """Print the table."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # with its client on one CPU the daemon does not spin
     pythons = [sys.executable, *([args.against] if args.against else [])]
     heads = ["this", "against"][: len(pythons)]
     print(f"{'daemon, us an operation':<24}" + "".join(f"{head:>10}{'all sent':>10}{'(wall)':>9}" for head in heads))

@@ -75,8 +75,8 @@ def check_tree(replica: Replica) -> None:
             assert len(links.get(st, ())) <= 1, "directory with two parents"
         shown = replica.node(st)
         assert shown is not None
-        if row[1] != KIND_DIR:
-            assert shown.nlink == len(links.get(st, ()))
+        below = sum(entry[0] == st for at, found in links.items() if nodes[at][1] == KIND_DIR for entry in found)
+        assert shown.nlink == (2 + below if row[1] == KIND_DIR else len(links.get(st, ())))
     for st in nodes:
         if st in links or st == ROOT_ST:
             above, seen = st, set()
