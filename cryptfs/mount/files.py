@@ -177,15 +177,21 @@ class Files:
     def read_here(self, fh: int, offset: int, length: int) -> bytes | memoryview | None:
         """As `read` if that needs no waiting, else None."""
         handle = self.handle(fh)
-        if offset == 0:
+        here = handle.opened.content.read_here(offset, length)
+        if offset == 0 and here is not None:
             # Once a pass, not once a request: relatime has nothing to say about the middle of a file.
             self._inodes.accessed(handle.st)
-        return handle.opened.content.read_here(offset, length)
+        return here
 
     async def read(self, fh: int, offset: int, length: int) -> bytes | memoryview:
         """`length` bytes at `offset`, fewer only at the end of the file."""
         here = self.read_here(fh, offset, length)
-        return await self.handle(fh).opened.content.read(offset, length) if here is None else here
+        if here is None:
+            handle = self.handle(fh)
+            here = await handle.opened.content.read(offset, length)
+            if offset == 0:
+                self._inodes.accessed(handle.st)
+        return here
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         """Write all of `data`; returns its length. Raises EFBIG beyond 16 TiB.

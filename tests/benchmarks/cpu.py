@@ -1,6 +1,6 @@
 """CPU time of the daemon for each kind of operation, beside that of a file system that does nothing (`floor.py`).
 
-    python tests/benchmarks/cpu.py [--files 2000] [--rounds 3] [--only stat,getxattr] [--option noxattr]
+    python tests/benchmarks/cpu.py [--files 2000] [--rounds 3] [--only stat,getxattr] [--option noxattr] [--where]
 
 Wall-clock figures of a shared machine say little; what the daemon computed for one operation says the same on a busy
 machine as on a quiet one. Client and daemon share one CPU here: then the daemon does not spin while it waits for the
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from filesystems import Cryptfs
 from mounting import is_mounted, wait_until
+from where import KINDS, Where
 
 BLOCK, BIG = 4096, 64 << 20
 LISTINGS = 5
@@ -174,8 +175,22 @@ class Real:
         self.fs.unmount()
 
 
-def measure(subject: NothingBehind | Real, only: list[str]) -> Iterator[tuple[str, float]]:
-    """(operation, µs of CPU for one) of one round."""
+@contextlib.contextmanager
+def sampled(daemon: Daemon, folder: Path | None) -> Iterator[dict[str, float]]:
+    """Shares of the time the block takes by kind, filled in at its end; empty without a folder for the samples."""
+    shares: dict[str, float] = {}
+    if folder is None:
+        yield shares
+        return
+    with Where(daemon.pid, folder) as where:
+        yield shares
+    shares.update(where.shares)
+
+
+def measure(
+    subject: NothingBehind | Real, only: list[str], samples: Path | None = None
+) -> Iterator[tuple[str, float, dict[str, float]]]:
+    """(operation, µs of CPU for one, shares by kind) of one round."""
     daemon: Daemon | None = None
     for name, anew, work in OPERATIONS:
         if only and not any(word in name for word in only):
@@ -185,14 +200,27 @@ def measure(subject: NothingBehind | Real, only: list[str]) -> Iterator[tuple[st
             daemon = None
         if daemon is None:
             daemon = subject.mount()
-        before = daemon.nanoseconds()
-        count = work(daemon)
-        yield name, (daemon.nanoseconds() - before) / count / 1000
+        with sampled(daemon, samples) as shares:
+            before = daemon.nanoseconds()
+            count = work(daemon)
+            spent = daemon.nanoseconds() - before
+        yield name, spent / count / 1000, shares
         if work is rename_all:
             for path in daemon.paths:
                 path.rename(path.with_suffix(".dat"))
     if daemon is not None:
         subject.unmount()
+
+
+def print_where(files: int, options: tuple[str, ...], only: list[str]) -> None:
+    """One more round, sampled: shares of the CPU time by kind of code. Being sampled costs time, so no µs here."""
+    if Where.missing():
+        print("--where needs perf and root.", file=sys.stderr)
+        return
+    print(f"\n{'% of it by kind of code':<32}" + "".join(f"{kind:>10}" for kind in KINDS))
+    with tempfile.TemporaryDirectory(prefix="cpu-", dir="/dev/shm") as place:
+        for name, _, shares in measure(Real(Path(place), files, options), only, Path(place)):
+            print(f"{name:<32}" + "".join(f"{100 * shares[kind]:>10.0f}" for kind in KINDS))
 
 
 def main() -> int:
@@ -201,6 +229,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="words of operations")
     parser.add_argument("--option", action="append", default=[], help="a mount option, as after -o")
+    parser.add_argument("--where", action="store_true", help="also what kind of code takes the time (perf, as root)")
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # inherited by the daemons
@@ -215,12 +244,14 @@ def main() -> int:
                     "cryptfs": Real(Path(place), args.files, tuple(args.option)),
                 }
                 for label, subject in subjects.items():
-                    for name, value in measure(subject, only):
+                    for name, value, _ in measure(subject, only):
                         row = least.setdefault(name, {})
                         row[label] = min(value, row.get(label, value))
     print(f"{'µs of CPU of the daemon for one':<32}{'floor':>10}{'cryptfs':>10}")
     for name, row in least.items():
         print(f"{name:<32}{row['floor']:>10.1f}{row['cryptfs']:>10.1f}")
+    if args.where:
+        print_where(args.files, tuple(args.option), only)
     if args.json:
         args.json.write_text(json.dumps(least, indent=1) + "\n")
     return 0
