@@ -246,12 +246,16 @@ class Collector:
         """From the moment we see that something is retired, everybody has to have seen our log that far."""
         vault = self._vault
         known = vault.replica.retirements
-        retired = {Place(one.place, one.id) for one in vault.replica.uses.held(vault.standing.log_id, retired=True)}
+        retired = self._retired()
         for place in retired:
             known.ask(place, vault.standing.log.next_seq - 1, _now_ms())
         for one in known.all():
             if one.place not in retired:
                 known.forget(one.place)
+
+    def _retired(self) -> set[Place]:
+        vault = self._vault
+        return {Place(one.place, one.id) for one in vault.replica.uses.held(vault.standing.log_id, retired=True)}
 
     def _hear(self) -> None:
         """Note what everybody has acknowledged."""
@@ -297,7 +301,8 @@ class Collector:
             await self._holding.learn(self.stable())
             ready = [one for one in vault.replica.retirements.all() if self._is_due(one, now=now)]
             stable, sights = self.stable(), self._sights()
-            ready = [one for one in ready if not owing(sights, one.seq)]
+            ours = self._retired()  # asked once more: the device may have begun another log meanwhile
+            ready = [one for one in ready if one.place in ours and not owing(sights, one.seq)]
             if not ready:
                 return [], []
             found = self._holding.ask([one.place for one in ready], stable)
