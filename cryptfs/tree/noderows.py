@@ -34,7 +34,7 @@ class NodeRow(NamedTuple):
 _SELECT: Final = "SELECT * FROM node WHERE st = ?"
 _PUT: Final = "INSERT OR REPLACE INTO node VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _DELETE: Final = "DELETE FROM node WHERE st = ?"
-_KEPT_MAX: Final = 20_000
+_KEPT_MAX: Final = 8_000
 """Rows kept in memory, about 400 bytes each; when full, all that are written are dropped: a look-up each."""
 _LATE_MAX: Final = 4_000
 """Rows that wait to be written."""
