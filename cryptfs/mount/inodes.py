@@ -96,6 +96,7 @@ class Inodes:
         self, vault: Vault, local: LocalXattrs, *, owner: Owner | None, atime: AtimeRule, nodiratime: bool
     ) -> None:
         self.vault = vault
+        vault.replaced.append(self.replace_content)
         self.replica = vault.replica
         self.clock = Clock()
         self.lookups: dict[int, int] = {}
@@ -132,6 +133,10 @@ class Inodes:
             opened = self.opened.get(st)
             if opened is not None:
                 content = opened.content
+                if content.st != st:  # others changed the file as well: while it is open, it is what was written here
+                    copy = self.replica.node(content.st)
+                    if copy is not None:
+                        size, mtime, ctime = copy.size, copy.mtime_ns, max(ctime, copy.ctime_ns)
                 blocks = blocks_of(opened.present())
                 if content.dirty:
                     size, mtime = content.size, content.mtime_ns
@@ -234,7 +239,7 @@ class Inodes:
             self._local.drop(st)
             return
         attributes = self.shown(node)
-        if opened is not None:
+        if opened is not None and opened.content.st == st:
             opened.content.detached = True
         replica = self.replica
         xattrs = {key: replica.xattr(st, key) or b"" for key in replica.xattrs(st)}
@@ -280,7 +285,17 @@ class Inodes:
             node = self.replica.node(st)
             if node is not None:
                 self._remember_present(node, content.allocated())
+        if content.st != st:  # from now on the file is what the others made of it
+            self.vault.exchange.announce([], [st])
         self.vault.release_file(content)
+
+    def replace_content(self, old: FileContent, new: FileContent) -> None:
+        """Whoever has `old` open goes on with `new`: what was written here to a file that others made alike."""
+        for opened in self.opened.values():
+            if opened.content is old:
+                opened.content = new
+                old.opens -= 1
+                new.opens += 1
 
     def changed_elsewhere(self, st: int) -> None:
         """`st` was changed, not through this mount: pages and counted blocks are of an old version."""

@@ -86,9 +86,8 @@ class NodeRows:
             self._db.many(_PUT, late.values())
 
     def forget(self) -> None:
-        """The table changed behind our back, which wrote what waited: nothing in memory counts any more."""
+        """Rows may have changed behind our back. What waits is newer: what changed the table had it written first."""
         self._kept.clear()
-        self._late.clear()
 
     def _keep(self, row: NodeRow) -> None:
         if len(self._kept) >= _KEPT_MAX:

@@ -12,7 +12,7 @@ from cryptfs.format.operation import KIND_DIR, Op, Ver, op_id_bytes, provisional
 from cryptfs.tree import external
 from cryptfs.tree.applied import Head
 from cryptfs.tree.core import Core, StateTable
-from cryptfs.tree.ids import PROVISIONAL_PREFIX, op_id_of
+from cryptfs.tree.ids import PROVISIONAL_PREFIX, op_id_of, provisional_id
 from cryptfs.tree.integrate import Diff, advance, integrate
 from cryptfs.tree.relabel import mark_sealed
 from cryptfs.tree.rows import Entry
@@ -200,6 +200,15 @@ class Replica(Core):
             if encoded is not None:
                 return encoded
         return None
+
+    def landed(self, k: int, st: int) -> int:
+        """The node that has the content made by the local operation `k`: `st`, or where a merge has put it."""
+        sealed = self.own_id(k)
+        found = self.rows.landing(provisional_id(k) if sealed is None else op_id_bytes(sealed))
+        st = st if found is None else found
+        while st in self.rows.aliases:
+            st = self.rows.aliases[st]
+        return st
 
     def pending_content(self, st: int) -> int | None:
         """The local operation `k` that carries the present content, if that is not sealed yet."""

@@ -361,7 +361,7 @@ class FileContent(ReadContent):
             return
         self.lineage.write_key()  # also an empty or all-hole content has a lineage and a key
         delta = Delta(
-            self.st, self.fid, self.size, self.chunk_log2, self.digest, self.lineage.unnamed(), self.cut_since,
+            self.origin, self.fid, self.size, self.chunk_log2, self.digest, self.lineage.unnamed(), self.cut_since,
             tuple((i, r.container.num, r.off, r.fkv, r.hash) for i, r in self._unsubmitted.items()),
         )  # fmt: skip
         self.base_ver = self._host.submit_put(self, delta, self.base_ver, self.mtime_ns)

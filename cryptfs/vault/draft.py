@@ -74,7 +74,7 @@ def draft(vault: "Vault") -> Draft:
     batch = vault.pending.batch()
     made = Draft(batch, _joined(vault, batch))
     for k in made.coalesced.vanished:
-        if (file := vault.files.get(st_of_k(k))) is not None:
+        if (file := vault.files.get(st_of_k(k))) is not None and file.origin == file.st:
             file.vanishing = True
             made.vanishing.append(file)
     taken: dict[FileContent, Snapshot] = {}
@@ -82,8 +82,7 @@ def draft(vault: "Vault") -> Draft:
         op = group.op
         if not isinstance(op, Create | Put) or op.content is None:
             continue
-        st = st_of_k(group.ks[0]) if isinstance(op, Create) else vault.replica.st_of(op.i)
-        file = vault.files.get(st) if st is not None else None
+        file = next((vault.carried[k] for k in group.ks if k in vault.carried), None)
         if file is None:
             raise RuntimeError("a pending content has no file")
         if file not in taken:

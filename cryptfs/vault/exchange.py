@@ -157,13 +157,18 @@ class Exchange:
     def tell(self, diff: Diff) -> None:
         """The tree changed: files that are open follow, and the kernel hears of it."""
         vault = self._vault
+        vault.follow()
         for st in (*diff.contents, *diff.records):
             content = vault.files.get(st)
             if content is not None:
                 content.superseded(same_bytes=st in diff.records)
                 vault.drop_if_idle(content)
+        self.announce(diff.entries, [*diff.contents, *(diff.attributes - diff.contents)])
+
+    def announce(self, entries: Iterable[tuple[int, bytes]], nodes: Iterable[int]) -> None:
+        """Have the kernel hear of entries (directory, name) and nodes that are not what they were."""
         for listener in self.listeners:
-            listener(diff.entries, [*diff.contents, *(diff.attributes - diff.contents)])
+            listener(entries, nodes)
 
     # ---- the task -------------------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ class Holding:
         """Containers that files which are open or unsent here refer to, or late work, whatever the tree says."""
         moves = self._vault.replica.uses.moves()
         found = {there.place for used in self._late for there in present_place(used, moves)}
-        for file in self._vault.files.values():
+        for file in self._vault.contents():
             found |= self._pinned_by(file)
         return found
 

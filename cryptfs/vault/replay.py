@@ -17,7 +17,7 @@ from cryptfs.crypto.seal import sealed_len
 from cryptfs.errors import HostileStore, StoreError
 from cryptfs.format.content import WHERE_PACK, Content, Inline, Loc
 from cryptfs.format.names import pack_name
-from cryptfs.format.operation import Create, Op, OpId, Put, is_provisional_ino, provisional_number
+from cryptfs.format.operation import Create, Op, OpId, Put, Ver, is_provisional_ino, provisional_number
 from cryptfs.format.segment import LogHead, PackRef, parse_segment
 from cryptfs.tree.ids import st_of_k
 from cryptfs.tree.renaming import Names as Exchange
@@ -171,19 +171,22 @@ class Replay:
         await self._look_for_closed()
         self._drop_sealed()
         pending = self._sound() if found.damaged else found.pending
-        contents: dict[int, FileContent] = {}
+        carried = vault.carried
         for k, entry in sorted(pending.items()):
             if entry.delta and isinstance(entry.op, Put):
-                contents[k] = await self._content(entry.op, decode_delta(entry.delta), k)
+                carried[k] = await self._content(entry.op, decode_delta(entry.delta), k)
             elif isinstance(entry.op, Put | Create) and entry.op.content is not None:
-                contents[k] = self._resumed(entry.op, entry.op.content, k)
-        broken = {one.st: one for one in contents.values() if self._is_broken(one)}
-        self._fall_back(broken.values())
+                carried[k] = self._resumed(entry.op, entry.op.content, k)
+        broken = {one for one in carried.values() if self._is_broken(one)}
+        self._fall_back(broken)
+        lost = [k for k, content in carried.items() if content in broken]
+        for k in lost:
+            del carried[k]
         for k, entry in sorted(pending.items()):
-            content = contents.get(k)
-            self._apply(self._without_records(entry) if content is not None and content.st in broken else entry)
-            if content is not None and isinstance(entry.op, Put | Create):
-                vault.files[content.st].mtime_ns = entry.op.mtime_ns
+            self._apply(self._without_records(entry) if k in lost else entry)
+            if k in carried and isinstance(entry.op, Put | Create):
+                carried[k].mtime_ns = entry.op.mtime_ns
+        vault.follow()
         vault.recovering = True
         await self._write_again()
         vault.recovering = False
@@ -203,8 +206,9 @@ class Replay:
             node = vault.replica.node(st) if st is not None else None
             if st is None or node is None or node.nlink == 0:
                 continue
-            content = vault.file_for_replay(st)
-            content.start_from(writes[0].base)
+            content = self._changed(st, writes[0].base)
+            if content.pending <= 0:
+                vault.files[st] = content
             try:
                 for one in writes:
                     for offset, data in one.pieces:
@@ -271,10 +275,7 @@ class Replay:
     # ---- contents -------------------------------------------------------------------------------------------------
 
     async def _content(self, put: Put, delta: Delta, k: int) -> FileContent:
-        vault = self._vault
-        st = vault.replica.st_of(put.i)
-        content = vault.file_for_replay(st if st is not None else -1)
-        content.start_from(put.base)
+        content = self._changed(self._vault.replica.st_of(put.i), put.base)
         refs: dict[int, Ref] = {}
         for index, num, off, fkv, digest in delta.chunks:
             length = sealed_len(min(1 << delta.chunk_log2, delta.size - (index << delta.chunk_log2)))
@@ -287,10 +288,24 @@ class Replay:
 
     def _resumed(self, op: Put | Create, whole: Content, k: int) -> FileContent:
         """The content of an operation that was sealed once, in a segment that does not count."""
-        vault = self._vault
-        st = st_of_k(k) if isinstance(op, Create) else vault.replica.st_of(op.i)
-        content = vault.file_for_replay(st if st is not None else -1)
+        if isinstance(op, Create):
+            content = FileContent(self._vault, st_of_k(k), 0, op.mtime_ns)
+        else:
+            content = self._changed(self._vault.replica.st_of(op.i), op.base)
         content.resume(whole, k)
+        return content
+
+    def _changed(self, st: int | None, base: Ver) -> FileContent:
+        """The content that a change was made to: of the change before it, if that is here, or the version it names.
+
+        Two changes of one file need not be of one content: what others made of it may have come between them.
+        """
+        for one in base:
+            k = provisional_number(one)
+            if k is not None and k in self._vault.carried:
+                return self._vault.carried[k]
+        content = FileContent(self._vault, st if st is not None else -1, 0, 0)
+        content.start_from(base)
         return content
 
     def _ref(self, num: int, off: int, length: int, fkv: int, digest: bytes) -> Ref | None:
@@ -328,22 +343,21 @@ class Replay:
             log.error("the unsent content of inode %d is lost: it falls back to what was sent before", content.st)
             vault.cache.damaged[f"inode {content.st}"] = "its unsent changes are lost"
             content.map.cut(0)  # what is left of it in packs is of no use
-            del vault.files[content.st]
 
     def _without_records(self, entry: Submitted) -> Submitted:
         """The same change of a file, made of the content that it has anyway."""
         vault, op = self._vault, entry.op
         if isinstance(op, Put | Create) and op.content is not None and not entry.delta:
-            self._resumed(op, op.content, entry.k)  # begun anew: this it has
+            vault.carried[entry.k] = self._resumed(op, op.content, entry.k)  # begun anew: this it has
             return entry
         if not isinstance(op, Put):
             return entry
-        st = vault.replica.st_of(op.i)
-        content = vault.file_for_replay(st if st is not None else -1)
-        content.ensure_loaded()
+        content = vault.carried[entry.k] = self._changed(vault.replica.st_of(op.i), op.base)
         if not content.fid:
             content.lineage.write_key()
-        delta = Delta(content.st, content.fid, content.size, content.chunk_log2, b"", content.lineage.unnamed(), -1, ())
+        delta = Delta(
+            content.origin, content.fid, content.size, content.chunk_log2, b"", content.lineage.unnamed(), -1, ()
+        )
         content.replay(delta, {}, entry.k)
         stub = Content(delta.fid, delta.size, delta.chunk_log2, b"", (), Inline(()))
         return Submitted(entry.k, entry.now_ns, replace(op, content=stub), encode_delta(delta))

@@ -50,7 +50,7 @@ class Rescue:
                 await self._copy(file, chunks, whole=False)
 
     def _unsent(self) -> Iterator[FileContent]:
-        return (file for file in self._vault.files.values() if file.pending > 0 or file.changed)
+        return (file for file in self._vault.contents() if file.pending > 0 or file.changed)
 
     async def _copy(self, file: FileContent, chunks: Iterable[int], *, whole: bool) -> None:
         """Copy the records of these chunks; those that somebody writes meanwhile need it no more."""

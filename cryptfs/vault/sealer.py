@@ -25,7 +25,6 @@ from cryptfs.format.segment import LogHead, PackRef, RawSegment, SegmentBody, bu
 from cryptfs.tree.coalesce import Coalesced
 from cryptfs.tree.facts import anchored
 from cryptfs.tree.finalise import finalise
-from cryptfs.tree.ids import st_of_k
 from cryptfs.tree.integrate import integrate
 from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.containers import Container, OpenPack, Ref, Written
@@ -331,6 +330,7 @@ class Sealer:
         if work.ahead or not vault.replica.mark_sealed(segment, sealed.upto_k, vanished, stable=stable):
             later = [(entry.k, entry.op) for entry in vault.pending.entries() if entry.k > sealed.upto_k]
             integrate(vault.replica, [segment], later, stable=stable)
+            vault.follow()
         if any(isinstance(op, Relocate) for op in ops):
             vault.cache.follow(vault.replica.uses.moves())
 
@@ -338,12 +338,10 @@ class Sealer:
         """Contents with nothing pending need not stay in memory."""
         vault = self._vault
         for entry in work.batch.entries:
-            if isinstance(entry.op, Put | Create) and entry.op.content is not None:
-                st = vault.replica.st_of(entry.op.i) if isinstance(entry.op, Put) else st_of_k(entry.k)
-                file = vault.files.get(st) if st is not None else None
-                if file is not None:
-                    file.pending -= 1
-                    vault.drop_if_idle(file)
+            file = vault.carried.pop(entry.k, None)
+            if file is not None:
+                file.pending -= 1
+                vault.drop_if_idle(file)
 
     def _drop_dead_packs(self) -> None:
         for pack in list(self._vault.records.local.values()):

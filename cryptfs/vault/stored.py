@@ -4,7 +4,7 @@ Nothing here changes bytes; that is the work of `content.py`, which builds on it
 """
 
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -20,6 +20,9 @@ from cryptfs.vault.chunkmap import NOTHING, Base, ChunkMap, Delta, Layer, PageMi
 from cryptfs.vault.containers import Container, OpenPack, Ref
 from cryptfs.vault.lineage import Lineage
 from cryptfs.vault.records import Records
+
+if TYPE_CHECKING:
+    from cryptfs.vault.content import FileContent
 
 __all__ = ["Host", "StoredContent"]
 
@@ -62,7 +65,7 @@ class Host(Protocol):
     def extern_ver(self, blob: bytes) -> Ver:
         """A version as operations name it."""
 
-    def submit_put(self, content: "StoredContent", delta: Delta, base: Ver, mtime_ns: int) -> Ver:
+    def submit_put(self, content: "FileContent", delta: Delta, base: Ver, mtime_ns: int) -> Ver:
         """Journal and apply a Put; returns the version it makes."""
 
     def log_write(
@@ -83,12 +86,14 @@ class Host(Protocol):
 class StoredContent:
     """One inode's content. `size` and `chunk_log2` are those of the newest version, sealed or not."""
 
-    __slots__ = ("_base_ver", "_host", "_loaded", "chunk_log2", "lineage", "map", "size", "st")
+    __slots__ = ("_base_ver", "_host", "_loaded", "chunk_log2", "lineage", "map", "origin", "size", "st")
 
     def __init__(self, host: Host, st: int, size: int) -> None:
         self._host = host
         self._loaded = False
         self.st = st
+        self.origin = st
+        """The node that its changes name; a merge may have them land in another one, which is `st` then."""
         self.size = size
         self.chunk_log2 = _CHUNK_LOG2
         self.map = ChunkMap(NOTHING)

@@ -116,7 +116,7 @@ class Upkeep:
 
     def _hand_over_old(self) -> None:
         horizon = time.time_ns() - _HAND_OVER_AFTER
-        for content in list(self._vault.files.values()):
+        for content in self._vault.contents():
             if content.dirty and content.dirty_since < horizon:
                 try:
                     content.hand_over_now()

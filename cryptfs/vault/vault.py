@@ -15,7 +15,16 @@ import trio
 
 from cryptfs.errors import CryptfsError, FsError, LocalDiskFull, Quota
 from cryptfs.format.content import Content, Inline, Loc
-from cryptfs.format.operation import Create, Link, Op, Put, SetXattr, Ver, op_id_bytes, provisional_op_id
+from cryptfs.format.operation import (
+    Create,
+    Link,
+    Op,
+    Put,
+    SetXattr,
+    Ver,
+    op_id_bytes,
+    provisional_op_id,
+)
 from cryptfs.format.pack import PackHint
 from cryptfs.group.keyring import Keyring
 from cryptfs.group.membership import Membership
@@ -26,6 +35,7 @@ from cryptfs.vault.cited import Cited
 from cryptfs.vault.collect import Collector
 from cryptfs.vault.containers import Container, OpenPack
 from cryptfs.vault.content import FileContent
+from cryptfs.vault.contents import Contents
 from cryptfs.vault.disk import Space, space_of
 from cryptfs.vault.exchange import Exchange
 from cryptfs.vault.info import file_info, path_of
@@ -54,14 +64,13 @@ log = logging.getLogger(__name__)
 
 _RIDE_MAX: Final = 256 << 10
 """Bytes of records that ride in the journal at one commit; more are flushed in their pack files."""
-_DIRTY_ALL_MAX: Final = 32 << 20
-"""Bytes of plaintext in memory, all files together."""
 
 
-class Vault:
+class Vault(Contents):
     """See the module. Attributes without underscore are for the rooms above and for the parts of this room."""
 
     def __init__(self, parts: Parts) -> None:
+        super().__init__()
         self.name = parts.home.name
         self.home = parts.home
         self.standing = parts.standing
@@ -73,10 +82,8 @@ class Vault:
         self.cache = parts.cache
         self.options = parts.options
         self.faults = parts.faults
-        self.files: dict[int, FileContent] = {}
         self.pending = Pending()
         self.next_k = 0
-        self.dirty_bytes = 0
         self.recovering = False
         """Changes that were accepted before a crash are being made again."""
         self.unconfirmed: Sealed | None = None
@@ -147,19 +154,23 @@ class Vault:
         """
         return self._accept(op, b"")
 
-    def submit_put(self, content: StoredContent, delta: Delta, base: Ver, mtime_ns: int) -> Ver:
+    def submit_put(self, content: FileContent, delta: Delta, base: Ver, mtime_ns: int) -> Ver:
         """Accept new content of a file; for `FileContent`."""
         stub = Content(delta.fid, delta.size, delta.chunk_log2, delta.digest, (), Inline(()))
         base = self.replica.extern_ver(b"".join(map(op_id_bytes, base)))  # by its final name if it is sealed
-        op = Put(self.replica.ino_of(content.st), base, stub, mtime_ns)
-        return (provisional_op_id(self._accept(op, encode_delta(delta))),)
+        op = Put(self.replica.ino_of(content.origin), base, stub, mtime_ns)
+        k = self._accept(op, encode_delta(delta))
+        self.carried[k] = content
+        if not self.standing.alone:
+            self._place(content, k)
+        return (provisional_op_id(k),)
 
     def log_write(
         self, content: StoredContent, pieces: tuple[tuple[int, bytes], ...], size: int, mtime_ns: int
     ) -> None:
         """Journal what was written to a file that is not handed over yet; for `FileContent`."""
         base = self.replica.extern_ver(b"".join(map(op_id_bytes, content.base_ver)))
-        self.journal.append(Wrote(content.st, self.replica.ino_of(content.st), size, mtime_ns, pieces, base))
+        self.journal.append(Wrote(content.origin, self.replica.ino_of(content.origin), size, mtime_ns, pieces, base))
 
     def _accept(self, op: Op, delta: bytes) -> int:
         # What was written before the role changed or an alarm rose is kept; whether it is sealed is another matter.
@@ -217,68 +228,6 @@ class Vault:
         self.replica.commit()
 
     # ---- contents ---------------------------------------------------------------------------------------------------
-
-    def open_file(self, st: int) -> FileContent:
-        """The content of a file, shared by all who have it open; give it back with `release_file`."""
-        content = self.files.get(st)
-        if content is None:
-            node = self.replica.node(st)
-            if node is None:
-                raise FsError(errno.ENOENT)
-            content = self.files[st] = FileContent(self, st, node.size, node.mtime_ns)
-        content.opens += 1
-        return content
-
-    def file_for_replay(self, st: int) -> FileContent:
-        """The content of a file whose pending changes are taken from the journal again."""
-        content = self.files.get(st)
-        if content is None:
-            node = self.replica.node(st)
-            size, mtime_ns = (node.size, node.mtime_ns) if node is not None else (0, 0)
-            content = self.files[st] = FileContent(self, st, size, mtime_ns)
-        return content
-
-    def release_file(self, content: FileContent) -> None:
-        """Counterpart of `open_file`. Dirty data are handed over; LocalDisk(Full) if that fails: they are kept."""
-        content.opens -= 1
-        if content.opens > 0:
-            return
-        if content.detached and content.pending <= 0:
-            content.forget()
-        else:  # also if detached: the segment that carries what is pending says the file as a whole
-            content.hand_over_now()
-        self.drop_if_idle(content)
-
-    def drop_if_idle(self, content: FileContent) -> None:
-        """Forget a content nobody needs in memory."""
-        if content.opens <= 0 and content.pending <= 0 and (content.detached or not content.dirty):
-            content.forget()  # chunks that were loaded for a change that did not come about
-            content.map.cut(0)  # what no segment took is of no use to anybody now
-            pack = content.release_pack()
-            if pack is not None:
-                pack.finish_filling()
-            if self.files.get(content.st) is content:
-                del self.files[content.st]
-
-    def relieve(self) -> None:
-        """Bring the plaintext in memory below its bound. Raises LocalDisk, LocalDiskFull."""
-        if self.dirty_bytes <= _DIRTY_ALL_MAX:
-            return
-        for content in sorted(self.files.values(), key=lambda one: -one.dirty_len):
-            content.hand_over_now()
-            if self.dirty_bytes <= _DIRTY_ALL_MAX // 2:
-                break
-
-    def hand_over_pending(self) -> None:
-        """Before a seal: a file with something pending says all of it, so that no version is a mixture."""
-        for content in list(self.files.values()):
-            if content.pending > 0 and content.dirty:
-                content.hand_over_now()
-
-    def hand_over_all(self) -> None:
-        """Submit whatever is still only in memory. Raises LocalDisk, LocalDiskFull."""
-        for content in list(self.files.values()):
-            content.hand_over_now()
 
     def sealed_content(self, st: int) -> bytes | None:
         return self.replica.content_of(st)
@@ -356,7 +305,7 @@ class Vault:
 
     def snapshot(self) -> list[Entry]:
         """What a new journal must begin with. Raises LocalDisk, LocalDiskFull."""
-        for content in list(self.files.values()):
+        for content in self.contents():
             if content.logged:
                 content.hand_over_now()
         self.replica.commit()  # what it lacks of this device's log, the new journal could not tell it without the store
@@ -381,7 +330,7 @@ class Vault:
         """The store has the segment: what only served to make it can go."""
         self.cited.sealed(sealed.ids, self.next_k)
         self.cache.pinned.clear()
-        unsubmitted = {num for content in self.files.values() for num in content.unsubmitted_packs()}
+        unsubmitted = {num for content in self.contents() for num in content.unsubmitted_packs()}
         self.cited.forget(self.pending.oldest_k, self.next_k, unsubmitted, self.records.local)
 
     async def run(self, nursery: trio.Nursery) -> None:

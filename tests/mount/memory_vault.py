@@ -114,7 +114,10 @@ class MemoryVault:
     commits: int = 0
     syncs: int = 0
     broken: Exception | None = None
-    exchange: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(listeners=[], settled=trio.Event()))
+    exchange: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(listeners=[], settled=trio.Event(), announce=lambda *_: None)
+    )
+    replaced: list[object] = field(default_factory=list)
     membership: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(role=None))
 
     def submit(self, op: Op) -> int:

@@ -1,0 +1,89 @@
+"""A file that two devices change at once: each content is where the tree shows it, from the first moment on."""
+
+from pathlib import Path
+
+import pytest
+
+from cryptfs.group.authority import Tier
+from cryptfs.vault.vault import Vault
+from tests.vault.administration_world import World
+from tests.vault.vault_workshop import read_file, write_file
+
+pytestmark = pytest.mark.usefixtures("still")
+
+
+def names(vault: Vault) -> list[bytes]:
+    return [name for name, _, _ in vault.replica.entries(1)]
+
+
+async def test_a_conflicted_copy_reads_as_it_was_written_before_it_is_sent(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    bob = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as anna, bob.open() as here:
+        await write_file(anna, b"f", b"first")
+        await anna.sync()
+        await here.exchange.pull()
+        await write_file(here, b"f", b"by Bob, offline")
+        await write_file(anna, b"f", b"by Anna")
+        await anna.sync()
+        await here.exchange.pull()
+        assert here.pending, "not sealed yet"
+        (copy,) = set(names(here)) - {b"f"}
+        assert await read_file(here, b"f") == b"by Anna"
+        assert await read_file(here, copy) == b"by Bob, offline"
+        await write_file(here, copy, b"BY", 0)  # both go on being changed
+        await write_file(here, b"f", b"BY", 0)
+        assert await read_file(here, copy) == b"BY Bob, offline"
+        assert await read_file(here, b"f") == b"BY Anna"
+        await here.sync()
+        await anna.exchange.pull()
+        assert sorted([await read_file(anna, name) for name in names(anna)]) == [b"BY Anna", b"BY Bob, offline"]
+
+
+async def test_who_has_the_file_open_goes_on_with_what_he_wrote(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    bob = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as anna, bob.open() as here:
+        st = await write_file(anna, b"f", b"first")
+        await anna.sync()
+        await here.exchange.pull()
+        entry = here.replica.lookup(1, b"f")
+        assert entry is not None
+        content = here.open_file(entry.st)
+        await content.write(0, b"Bob's", 1_000)
+        content.hand_over_now()
+        await write_file(anna, b"f", b"by Anna")
+        await anna.sync()
+        await here.exchange.pull()
+        await content.write(5, b" more", 2_000)
+        assert bytes(await content.read(0, 100)) == b"Bob's more"
+        assert await read_file(here, b"f") == b"by Anna"
+        here.release_file(content)
+        await here.sync()
+        (copy,) = set(names(here)) - {b"f"}
+        assert await read_file(here, copy) == b"Bob's more"
+        assert len(names(here)) == 2, "one copy, however often it was saved"
+        assert st
+
+
+async def test_after_a_crash_unsent_changes_lie_on_the_version_they_were_made_to(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    bob = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as anna:
+        await write_file(anna, b"f", b"a" * 200_000)
+        await anna.sync()
+        async with bob.open() as here:
+            await here.exchange.pull()
+            await write_file(here, b"f", b"BOB", 100_000)
+            await here.commit()
+
+            async def drop_dead() -> None:
+                here.sender.give_up()
+
+            here.shut_down = drop_dead  # type: ignore[method-assign, assignment]
+        await write_file(anna, b"f", b"A" * 200_000)
+        await anna.sync()
+        async with bob.open() as here:
+            (copy,) = set(names(here)) - {b"f"}
+            assert await read_file(here, b"f") == b"A" * 200_000
+            assert await read_file(here, copy) == b"a" * 100_000 + b"BOB" + b"a" * 99_997
