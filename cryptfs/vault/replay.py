@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from cryptfs.crypto.seal import sealed_len
-from cryptfs.errors import HostileStore, StoreError
+from cryptfs.errors import HostileStore, StoreError, StoreGone
 from cryptfs.format.content import WHERE_PACK, Content, Inline, Loc
 from cryptfs.format.names import pack_name
 from cryptfs.format.operation import Create, Op, OpId, Put, Ver, is_provisional_ino, provisional_number
@@ -135,7 +135,8 @@ class Found:
     @property
     def next_k(self) -> int:
         """Number of the next local operation."""
-        return max([self.base.next_k, *(k + 1 for k in self.pending), *(k + 1 for k in self.names)])
+        made = (*self.pending, *self.names, *(sealed.upto_k for sealed in self.sealed))  # one may have vanished whole
+        return max([self.base.next_k, *(k + 1 for k in made)])
 
     @property
     def next_pack(self) -> int:
@@ -171,6 +172,7 @@ class Replay:
         await self._look_for_closed()
         self._drop_sealed()
         pending = self._sound() if found.damaged else found.pending
+        self._look_for_bases(pending.values())
         carried = vault.carried
         for k, entry in sorted(pending.items()):
             if entry.delta and isinstance(entry.op, Put):
@@ -193,6 +195,26 @@ class Replay:
         vault.cited.sealed(tuple(found.names.items()), vault.next_k)
         self._drop_dead_packs()
 
+    def _look_for_bases(self, pending: Iterable[Submitted]) -> None:
+        """Raise StoreGone while versions that unsent changes were made to are not here: their bytes would be missing.
+
+        That happens when the cache was lost and the store does not show everything yet.
+        """
+        bases = [entry.op.base for entry in pending if isinstance(entry.op, Put)]
+        bases += [writes[0].base for writes in self._found.wrote.values()]
+        if any(self._is_awaited(one) for ver in bases for one in ver):
+            raise StoreGone(
+                "The folder does not show yet what some unsent changes were made to.",
+                "Try again later; the changes are kept on this machine.",
+            )
+
+    def _is_awaited(self, one: OpId) -> bool:
+        logs, reader = self._vault.standing.logs, self._vault.reader
+        if provisional_number(one) is not None or one.n < logs.state(one.log).next_n:
+            return False
+        end = reader.end(one.log)
+        return end is None or end.count is None or logs.state(one.log).next_seq < end.count
+
     def _apply(self, entry: Submitted) -> None:
         self._vault.replica.apply_local(entry.op, entry.k, entry.now_ns)
         self._vault.pending.add(entry)
@@ -206,7 +228,7 @@ class Replay:
             node = vault.replica.node(st) if st is not None else None
             if st is None or node is None or node.nlink == 0:
                 continue
-            content = self._changed(st, writes[0].base)
+            content = self._changed(writes[0].ino, writes[0].base)
             if content.pending <= 0:
                 vault.files[st] = content
             try:
@@ -275,7 +297,7 @@ class Replay:
     # ---- contents -------------------------------------------------------------------------------------------------
 
     async def _content(self, put: Put, delta: Delta, k: int) -> FileContent:
-        content = self._changed(self._vault.replica.st_of(put.i), put.base)
+        content = self._changed(put.i, put.base)
         refs: dict[int, Ref] = {}
         for index, num, off, fkv, digest in delta.chunks:
             length = sealed_len(min(1 << delta.chunk_log2, delta.size - (index << delta.chunk_log2)))
@@ -291,11 +313,11 @@ class Replay:
         if isinstance(op, Create):
             content = FileContent(self._vault, st_of_k(k), 0, op.mtime_ns)
         else:
-            content = self._changed(self._vault.replica.st_of(op.i), op.base)
+            content = self._changed(op.i, op.base)
         content.resume(whole, k)
         return content
 
-    def _changed(self, st: int | None, base: Ver) -> FileContent:
+    def _changed(self, ino: bytes, base: Ver) -> FileContent:
         """The content that a change was made to: of the change before it, if that is here, or the version it names.
 
         Two changes of one file need not be of one content: what others made of it may have come between them.
@@ -304,7 +326,8 @@ class Replay:
             k = provisional_number(one)
             if k is not None and k in self._vault.carried:
                 return self._vault.carried[k]
-        content = FileContent(self._vault, st if st is not None else -1, 0, 0)
+        # What made the file may not have been read yet, if the store is slow and the cache was lost.
+        content = FileContent(self._vault, self._vault.replica.ids.give_st(ino), 0, 0)
         content.start_from(base)
         return content
 
@@ -352,7 +375,7 @@ class Replay:
             return entry
         if not isinstance(op, Put):
             return entry
-        content = vault.carried[entry.k] = self._changed(vault.replica.st_of(op.i), op.base)
+        content = vault.carried[entry.k] = self._changed(op.i, op.base)
         if not content.fid:
             content.lineage.write_key()
         delta = Delta(
