@@ -23,7 +23,7 @@ import msgspec
 
 from cryptfs.crypto.keys import KeyLabel
 from cryptfs.crypto.seal import plain_len, sealed_len
-from cryptfs.errors import NotAllowed
+from cryptfs.errors import Damaged, NotAllowed
 from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Inline, Loc, Run, Span
 from cryptfs.format.limits import SEGMENT_MAX
 from cryptfs.format.names import (
@@ -174,6 +174,8 @@ class GoingOn:
             here = sealed.get(seq)
             data = here.data if here is not None else await vault.sender.get(name, 0, SEGMENT_MAX + 1)
             raw = parse_segment(data, vault.vault_id)
+            if raw.digest != digest:  # keys are everybody's: only the hash says that this device wrote what it signs anew
+                raise Damaged("the folder shows another segment in place of one that this device wrote")
             body = open_segment(raw, vault.keyring.key(KeyLabel.LOG, raw.ks))
             sent = here is None or seq in found.sent
             if sent and raw.body2:

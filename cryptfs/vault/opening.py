@@ -196,7 +196,7 @@ class _Opening:
             return
         try:
             await GoingOn(vault, found, vault.journal.start).run()
-        except (StoreError, NotAllowed) as err:
+        except (StoreError, HostileStore, NotAllowed) as err:
             log.warning("no new log could be begun: %s %s", err, err.advice)
 
     def _remove_orphans(self, vault: Vault) -> None:

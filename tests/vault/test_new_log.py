@@ -5,10 +5,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from cryptfs.crypto.keys import KeyLabel
 from cryptfs.errors import NotAllowed
 from cryptfs.faults import Faults
+from cryptfs.format.names import root_inode
+from cryptfs.format.operation import KIND_DIR, Create
+from cryptfs.format.segment import build_segment, open_segment, parse_segment
 from cryptfs.vault.vault import Vault
 from tests.vault.administration_world import cause
 from tests.vault.vault_faults import dying, state_of
@@ -200,6 +205,43 @@ async def test_sealed_segment_that_lost_its_place_is_not_sent_and_its_changes_ar
     assert mine == theirs
     assert mine["signed"] == b"s" * 10 + b"pending on top" + b"s" * 49_976
     assert mine["f0"] == b"onew" + (b"old" * 100)[4:]
+
+
+async def test_framing_a_device_signs_nothing_anew_that_it_did_not_write(workshop: Workshop) -> None:
+    """T-framing: who has keys, old ones even, and the store puts a segment of his own in place of one of this device."""
+    await begin(workshop)
+    copy = copy_of(workshop, "copy")
+    apart = Apart(workshop.base / "store")
+    before = apart.files()
+    async with workshop.open() as vault:
+        await write_file(vault, b"mine", b"1" * 100)
+        await vault.sync()
+        keyring = vault.keyring
+    mine = apart.hide(before)
+    async with copy.open() as vault:
+        await write_file(vault, b"theirs", b"3" * 100)
+        await vault.sync()
+    forged = dict(mine)
+    for path in [path for path in mine if path.parent.name == "l"]:
+        raw = parse_segment(mine[path], workshop.keys.vault)
+        key = keyring.key(KeyLabel.LOG, raw.ks)
+        body = open_segment(raw, key)
+        planted = Create(root_inode(raw.vault), b"planted", KIND_DIR, 0o755, 1, 1, 0, 1, b"", None)
+        forged[path], _ = build_segment(
+            vault=raw.vault, ks=raw.ks, log_id=raw.log_id, seq=raw.seq, log_key=key, sign_seed=bytes(32),
+            body=msgspec.structs.replace(body, packs=(), ops=(planted,)),
+        )  # fmt: skip
+    apart.show(forged)
+    async with workshop.open() as vault:
+        assert vault.standing.over
+        assert vault.replica.lookup(1, b"planted") is None
+        assert await read_file(vault, b"f0") == b"old" * 100
+    async with copy.open() as vault:
+        await vault.sync()
+        assert vault.replica.lookup(1, b"planted") is None
+    apart.show(mine)
+    shown, _ = await in_the_end(workshop, copy)
+    assert (shown["mine"], shown["theirs"]) == (b"1" * 100, b"3" * 100)
 
 
 @pytest.mark.parametrize("step", ["newlog.decided", "newlog.published", "newlog.gathered", "newlog.switched"])
