@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from cryptfs.crypto.keys import KeyLabel
-from cryptfs.errors import AuthError, Damaged, Invalid
-from cryptfs.format.content import Content, MRef, Paged, Root
+from cryptfs.errors import AuthError, Damaged, HostileStore, Invalid, NeedsUpdate, NotAllowed
+from cryptfs.format.content import PAGE_CHUNKS, Content, MRef, Paged, Root
 from cryptfs.format.manifest import open_page, open_root
 from cryptfs.tree.places import Place, Used, page_places, present_place, root_places, wire_places
 from cryptfs.tree.uses import InUse
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Holding"]
 
+_PageOf = tuple[bytes, bytes, bytes, int, int, int]
+"""Key set and hash of a page's record; fid and chunk size of the content; number of the page, and where in the file it
+ends."""
+
 _AT_ONCE: Final = 200
 """Contents taken in between two breaths."""
 
@@ -33,7 +37,7 @@ class Holding:
 
     def __init__(self, vault: "Vault") -> None:
         self._vault = vault
-        self._pages: dict[bytes, list[Used]] = {}  # by hash of the manifest record
+        self._pages: dict[_PageOf, list[Used]] = {}
         self._late_references = LateReferences(vault)
         self._late: list[Used] = []
 
@@ -55,7 +59,8 @@ class Holding:
         for content in await self._late_references.contents():
             try:
                 self._late += await self._places_of(content)
-            except Damaged:  # somebody outside shall not hold everything up by naming what there never was
+            except (HostileStore, NotAllowed, NeedsUpdate):
+                # Somebody outside shall not hold everything up by naming what there never was, or keys of nobody.
                 self._late += wire_places(content)
         self._pages.clear()
 
@@ -110,7 +115,10 @@ class Holding:
             return None
 
     async def _page(self, content: Content, number: int, ref: MRef) -> list[Used]:
-        known = self._pages.get(ref.hash)
+        # Not by the hash alone: a page tells something else, or nothing, of a file that only claims it as its own.
+        end = min(content.size, (number + 1) * PAGE_CHUNKS << content.chunk_log2)
+        page_of = ref.ks, ref.hash, content.fid, content.chunk_log2, number, end
+        known = self._pages.get(page_of)
         if known is None:
             key, record = self._vault.keyring.key(KeyLabel.META, ref.ks), await self._record(ref)
             try:
@@ -118,7 +126,7 @@ class Holding:
                 known = page_places(content, number, page)
             except (Invalid, AuthError):
                 known = []
-            self._pages[ref.hash] = known
+            self._pages[page_of] = known
         return known
 
     async def _record(self, ref: MRef) -> bytes | memoryview:

@@ -174,7 +174,9 @@ class GoingOn:
             here = sealed.get(seq)
             data = here.data if here is not None else await vault.sender.get(name, 0, SEGMENT_MAX + 1)
             raw = parse_segment(data, vault.vault_id)
-            if raw.digest != digest:  # keys are everybody's: only the hash says that this device wrote what it signs anew
+            if (
+                raw.digest != digest
+            ):  # keys are everybody's: only the hash says that this device wrote what it signs anew
                 raise Damaged("the folder shows another segment in place of one that this device wrote")
             body = open_segment(raw, vault.keyring.key(KeyLabel.LOG, raw.ks))
             sent = here is None or seq in found.sent

@@ -1,0 +1,111 @@
+"""Members, ex-members and the store against collection: what others use stays, and nobody outside holds it up."""
+
+import hashlib
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cryptfs.crypto.keys import KeyLabel
+from cryptfs.format.content import WHERE_PACK, Content, Loc, MRef, Paged, Root
+from cryptfs.format.manifest import seal_root
+from cryptfs.format.names import root_inode
+from cryptfs.format.operation import KIND_FILE, Create
+from cryptfs.format.pack import PACK_SHARED
+from cryptfs.format.segment_body import PackRef
+from cryptfs.group.authority import Tier
+from cryptfs.vault import administration as do
+from cryptfs.vault.oldkeys import content_of
+from cryptfs.vault.people import choose
+from cryptfs.vault.stored import StoredContent
+from cryptfs.vault.vault import Vault
+from tests.vault.administration_world import Device, World
+from tests.vault.test_forgers import Forgery
+from tests.vault.vault_workshop import read_file, remove_file, write_file
+
+pytestmark = pytest.mark.usefixtures("still")
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def noise(seed: int, length: int) -> bytes:
+    return random.Random(seed).randbytes(length)
+
+
+def plant_pack(folder: Path, data: bytes) -> bytes:
+    """An object under the name of a pack; returns its id."""
+    digest = hashlib.sha256(data).digest()
+    (folder / "p" / digest.hex()).write_bytes(data)
+    return digest
+
+
+async def names_pages_of(seen: Vault, victim: bytes, folder: Path, fid: bytes) -> tuple[Create, PackRef]:
+    """A file with a manifest of its own that claims the pages of another file."""
+    entry = seen.replica.lookup(1, victim)
+    assert entry is not None
+    (version,) = seen.replica.versions(entry.st)
+    true, ks = content_of(version), seen.keyring.write_keyset
+    stored = StoredContent(seen, version.st, true.size)
+    stored.take_version(true)
+    await stored.load_page(stored.map.base, -1)
+    assert stored.map.base.root is not None
+    false = msgspec.structs.replace(true, fid=fid)
+    root = Root(1, (), stored.map.base.root.pages)
+    record = seal_root(seen.keyring.key(KeyLabel.META, ks), seen.vault_id, ks, false, root)
+    pack = plant_pack(folder, record)
+    mref = MRef(ks, Loc(WHERE_PACK, pack, 0), len(record), hashlib.sha256(record).digest())
+    false = msgspec.structs.replace(false, keys=(), body=Paged(mref, ()))
+    op = Create(root_inode(seen.vault_id), b"forged", KIND_FILE, 0o644, 1, 1, 0, 1, b"", false)
+    return op, PackRef(pack, len(record), PACK_SHARED)
+
+
+async def test_writer_who_claims_the_pages_of_a_file_does_not_have_them_deleted(world: World) -> None:
+    """The page does not open for his file, which says nothing about the file it belongs to."""
+    writers = [await world.admit(name, Tier.WRITER) for name in ("Bob", "Carol")]
+    body = noise(1, 12 * MIB)
+    async with world.anna.open() as anna:
+        await write_file(anna, b"big", body)
+        await anna.sync()
+        for writer in writers:  # the contents are looked at in the order of their logs: one of them comes first
+            await _forge(writer, b"big", world.folder)
+        await anna.exchange.pull()
+        done = await anna.collector.run(now=True)
+        assert (done.retired, done.deleted) == (0, 0)
+        assert await read_file(anna, b"big") == body
+
+
+async def _forge(writer: Device, victim: bytes, folder: Path) -> None:
+    async with writer.open() as his:
+        await his.exchange.pull()
+        op, pack = await names_pages_of(his, victim, folder, bytes(15) + b"\7")
+        forgery = Forgery.of(his, his.standing.log_id, writer.keys.sign_seed)
+        forgery.but(ops=(op,), packs=(pack,)).plant(folder)
+
+
+async def test_ex_member_who_names_keys_of_nobody_holds_nothing_up(world: World) -> None:
+    bob = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as anna:
+        async with bob.open() as his:
+            await write_file(his, b"b", b"b")
+            await his.sync()
+            await anna.exchange.pull()
+            ref = MRef(bytes(15) + b"\1", Loc(WHERE_PACK, bytes(31) + b"\1", 0), 100, bytes(31) + b"\2")
+            false = Content(bytes(15) + b"\7", 12 * MIB, 16, b"", (), Paged(ref, ()))
+            op = Create(root_inode(his.vault_id), b"forged", KIND_FILE, 0o644, 1, 1, 0, 1, b"", false)
+            late = Forgery.of(his, his.standing.log_id, bob.keys.sign_seed).but(ops=(op,))
+        await write_file(anna, b"gone", noise(1, 2 * MIB))
+        await anna.sync()
+        await do.remove(anna, [one.id for one in choose(anna.membership, "Bob").entries], [])
+        late.plant(world.folder)
+        remove_file(anna, b"gone")
+        await anna.sync()
+        assert anna.reader.late
+        done = await anna.collector.run(now=True, history=True)
+        assert not done.held_back
+        assert done.deleted == 1
