@@ -5,7 +5,7 @@ old place; `relocate` operations say where its bytes are now (docs/replication.m
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from cryptfs.crypto.seal import sealed_len
@@ -84,25 +84,38 @@ def _spans(content: Content, first: int, spans: Iterable[Span]) -> Iterator[Used
 
 
 def present_place(used: Used, moves: Moves, depth: int = _CHAIN_MAX) -> list[Used]:
-    """Where the bytes of a range are now; more than one range if only a part of it was moved."""
-    ranges = moves.get(used.place)
-    if not ranges or depth == 0:
-        return [used]
+    """Where the bytes of a range are now; more than one range if only a part of it was moved.
+
+    What lies at one place is followed once: holders who move many ranges to one and the same cost nobody more than the
+    bounds that they name.
+    """
     found: list[Used] = []
-    starts = [one.old_off for one in ranges]
-    at, end = used.off, used.off + used.len
-    while at < end:
-        index = bisect_right(starts, at) - 1
-        stop = min(end, starts[index + 1] if index + 1 < len(starts) else end)
-        moved = ranges[index] if index >= 0 else None
-        if moved is not None and at < moved.old_off + moved.len:
-            stop = min(stop, moved.old_off + moved.len)
-            there = Used(moved.where, moved.id, moved.new_off + at - moved.old_off, stop - at)
-            found.extend(present_place(there, moves, depth - 1))
-        else:
-            found.append(Used(used.where, used.id, at, stop - at))
-        at = stop
+    moving = {used.place: [(used.off, used.len)]}
+    while moving and depth:
+        moved: dict[Place, list[tuple[int, int]]] = {}
+        for place, ranges in moving.items():
+            for one in _step(place, merged(ranges), moves.get(place, []), found):
+                moved.setdefault(one.place, []).append((one.off, one.len))
+        moving, depth = moved, depth - 1
+    found.extend(Used(*place, *one) for place, ranges in moving.items() for one in merged(ranges))
     return found
+
+
+def _step(place: Place, ranges: Iterable[tuple[int, int]], moved: Sequence[Moved], stay: list[Used]) -> Iterator[Used]:
+    """Where the holder of `place` moved parts of these ranges; the other parts are added to `stay`."""
+    starts = [one.old_off for one in moved]
+    for off, length in ranges:
+        at, end = off, off + length
+        while at < end:
+            index = bisect_right(starts, at) - 1
+            stop = min(end, starts[index + 1] if index + 1 < len(starts) else end)
+            move = moved[index] if index >= 0 else None
+            if move is not None and at < move.old_off + move.len:
+                stop = min(stop, move.old_off + move.len)
+                yield Used(move.where, move.id, move.new_off + at - move.old_off, stop - at)
+            else:
+                stay.append(Used(*place, at, stop - at))
+            at = stop
 
 
 def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -208,7 +208,7 @@ async def test_sealed_segment_that_lost_its_place_is_not_sent_and_its_changes_ar
 
 
 async def test_framing_a_device_signs_nothing_anew_that_it_did_not_write(workshop: Workshop) -> None:
-    """T-framing: who has keys, old ones even, and the store puts a segment of his own in place of one of this device."""
+    """T-framing: who has keys, even old ones, has the store show his own segment in place of one of this device."""
     await begin(workshop)
     copy = copy_of(workshop, "copy")
     apart = Apart(workshop.base / "store")
