@@ -11,7 +11,7 @@ from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
 from cryptfs.cli.control import Answer, Daemon
 from cryptfs.cli.opening import open_here
-from cryptfs.cli.output import document, line, moment, note, safe, size
+from cryptfs.cli.output import counted, document, line, moment, note, safe, size
 from cryptfs.errors import NotAllowed
 from cryptfs.vault.home import VaultHome
 
@@ -68,27 +68,23 @@ def _tell(answer: Answer) -> None:
     if answer["history_let_go"]:
         line("Old versions and deleted files are let go.")
     if answer["repacked"]:
-        line(f"Copied what is in use out of {_packs(answer['repacked'])}.")
+        line(f"Copied what is in use out of {counted(answer['repacked'], 'pack')}.")
     if answer["retired"]:
-        line(f"Retired {_packs(answer['retired'])}, {size(answer['retired_bytes'])}.")
+        line(f"Retired {counted(answer['retired'], 'pack')}, {size(answer['retired_bytes'])}.")
     if answer["used_again"]:
-        line(f"{_packs(answer['used_again']).capitalize()} came into use again and stay.")
+        line(f"{counted(answer['used_again'], 'pack')} came into use again and stay.")
     if answer["deleted"]:
-        line(f"Deleted {_packs(answer['deleted'])}, {size(answer['deleted_bytes'])}.")
+        line(f"Deleted {counted(answer['deleted'], 'pack')}, {size(answer['deleted_bytes'])}.")
     for key, why in answer["left"].items():
         line(safe(f"{key} stays: {why}"))
     if answer["remaining"]:
-        line(f"{_packs(answer['remaining']).capitalize()}, {size(answer['remaining_bytes'])}, will be deleted later.")
+        line(f"{counted(answer['remaining'], 'pack')}, {size(answer['remaining_bytes'])}, will be deleted later.")
     for one in answer["waiting_for"]:
         line(safe(f"Waiting for {one['name']}, {_heard(one['last_heard_ms'])}."))
     if answer["delay_ends_ms"]:
         line(f"Acknowledged by everybody; goes from {moment(answer['delay_ends_ms'] * 1_000_000)} on, or with --now.")
     if not answer["remaining"] and not answer["deleted"] and not answer["held_back"]:
         line("No pack of this device is unused. Deleted files and old versions are kept for a time, see --history.")
-
-
-def _packs(count: int) -> str:
-    return "1 pack" if count == 1 else f"{count} packs"
 
 
 def _heard(last_ms: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from cryptfs.errors import CryptfsError, InUse, NotAllowed, Retry
 from cryptfs.vault.home import VaultHome
 
-__all__ = ["Answer", "Daemon", "RemoteError"]
+__all__ = ["Answer", "Daemon", "RemoteError", "require_unmounted"]
 
 Answer = dict[str, Any]
 
@@ -126,3 +126,11 @@ class Daemon:
                 raise Retry("The mount process gave an answer that is no JSON.", "Are both of one version?") from err
             if isinstance(answer, dict):
                 yield answer
+
+
+def require_unmounted(home: VaultHome) -> None:
+    """Raise InUse if a process has the vault mounted; before questions and passphrases, which would be for nothing."""
+    daemon = Daemon.find(home)
+    if daemon is not None:
+        daemon.close()
+        raise InUse(f"'{home.name}' is mounted.", f"Unmount it first: `cryptfs umount {home.name}`.")

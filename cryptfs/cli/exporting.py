@@ -8,8 +8,9 @@ import trio
 
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
+from cryptfs.cli.control import require_unmounted
 from cryptfs.cli.opening import open_here
-from cryptfs.cli.output import document, line, note, safe
+from cryptfs.cli.output import counted, document, line, note, safe
 from cryptfs.errors import CryptfsError, UsageError
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.unsent import read_whole, unsent_files
@@ -32,6 +33,7 @@ def export(*, name: str, directory: Path, yes: bool, as_json: bool, passphrase_f
     """
     home = VaultHome.of(name)
     home.require()
+    require_unmounted(home)
     agree([f"The files are written to {directory} in clear."], "Export the unsent changes?", yes=yes)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} is not empty.", "Nothing is ever overwritten: name a new directory.")
@@ -43,7 +45,7 @@ def export(*, name: str, directory: Path, yes: bool, as_json: bool, passphrase_f
         line(safe(path))
     for path, why in failed.items():
         note(safe(f"not exported: {path}: {why}"))
-    note(f"{len(written)} files with unsent changes were written to {directory}.")
+    note(f"{counted(len(written), 'file')} with unsent changes written to {directory}.")
 
 
 async def _export(home: VaultHome, passphrase_file: Path | None, directory: Path) -> tuple[list[str], dict[str, str]]:

@@ -15,7 +15,7 @@ import trio
 
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
-from cryptfs.cli.control import Daemon
+from cryptfs.cli.control import require_unmounted
 from cryptfs.cli.inviting import NAMELESS
 from cryptfs.cli.mounting import mount_apart, place_for
 from cryptfs.cli.opening import open_here
@@ -28,7 +28,7 @@ from cryptfs.crypto.certificate import judge_pinned
 from cryptfs.crypto.keyfile import DeviceKeys, KeyPair, is_protected
 from cryptfs.crypto.keys import LocalSecret, new_sign_seed, random_bytes
 from cryptfs.crypto.selfsigned import make_certificate
-from cryptfs.errors import ConfigError, InUse, NotAllowed, NotFound, StoreError, UsageError
+from cryptfs.errors import ConfigError, NotAllowed, NotFound, StoreError, UsageError
 from cryptfs.faults import Faults
 from cryptfs.format.join import Token, decode_token
 from cryptfs.group.membership import Membership
@@ -244,10 +244,7 @@ def leave(*, name: str, yes: bool, recovery_file: Path | None, passphrase_file: 
     """
     home = VaultHome.of(name)
     home.require()
-    daemon = Daemon.find(home)
-    if daemon is not None:
-        daemon.close()
-        raise InUse(f"'{name}' is mounted.", f"Unmount it first: `cryptfs umount {name}`.")
+    require_unmounted(home)
     agree(
         [
             f"This device leaves the vault '{name}'. Its keys are deleted: coming back takes a new invitation.",

@@ -7,7 +7,7 @@ import click
 from cryptfs.cli.acting import act
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
-from cryptfs.cli.output import document, line, note, safe
+from cryptfs.cli.output import counted, document, line, note, safe
 from cryptfs.vault.home import VaultHome
 
 __all__ = ["accept", "close", "discard", "late"]
@@ -27,8 +27,8 @@ def late(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
         document(found)
         return
     for one in found:
-        line(safe(f"{one['changes']} changes by {one['who']}: {one['why']}."))
-        line(safe(f"  log {one['log'][:8]}, {one['segments']} segments, the last made {one['last']}"))
+        line(safe(f"{counted(one['changes'], 'change')} by {one['who']}: {one['why']}."))
+        line(safe(f"  log {one['log'][:8]}, {counted(one['segments'], 'segment')}, the last made {one['last']}"))
         if one["paths"]:
             line(safe(f"  among them: {', '.join(one['paths'])}"))
         if one["sent_again"]:
@@ -54,7 +54,7 @@ def accept(*, name: str, which: str, yes: bool, as_json: bool, passphrase_file: 
     if as_json:
         document(answer)
     else:
-        line(f"{answer['accepted']} segments count now.")
+        line(f"{counted(answer['accepted'], 'segment')} accepted.")
 
 
 @click.command(short_help="Take late changes off the list of this device.")
@@ -68,7 +68,7 @@ def discard(*, name: str, which: str, as_json: bool, passphrase_file: Path | Non
     if as_json:
         document(answer)
     else:
-        line(f"{answer['discarded']} segments are not listed any more.")
+        line(f"{counted(answer['discarded'], 'segment')} taken off the list.")
 
 
 @click.command(short_help="Close the log of a device that is silent.")

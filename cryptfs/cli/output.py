@@ -103,6 +103,11 @@ def size(count: int) -> str:
     return f"{amount:.3g} {unit}"
 
 
+def counted(count: int, thing: str) -> str:
+    """The count with its thing, `1 pack` or `3 packs`; the plural must be regular."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def age(seconds: float) -> str:
     """A span of time in its largest unit."""
     for unit, length in _SECONDS_A:

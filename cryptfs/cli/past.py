@@ -10,7 +10,7 @@ import click
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import yes_option
 from cryptfs.cli.lookingback import ask_past
-from cryptfs.cli.output import cell, document, line, local_time, note, safe, size, table
+from cryptfs.cli.output import cell, counted, document, line, local_time, note, safe, size, table
 from cryptfs.cli.undoing import undo_device
 from cryptfs.errors import UsageError
 from cryptfs.vault.home import VaultHome
@@ -87,7 +87,7 @@ def trash(*, name: str, path: str, everything: bool, as_json: bool, passphrase_f
 def _shown(row: dict[str, Any]) -> str:
     if row["kind"] != "directory":
         return str(row["path"])
-    return f"{row['path']}/ ({row['files']} {'file' if row['files'] == 1 else 'files'})"
+    return f"{row['path']}/ ({counted(row['files'], 'file')})"
 
 
 @click.command(short_help="Bring back an old version, or what was deleted.")
@@ -144,6 +144,5 @@ def _tell(answer: dict[str, Any]) -> None:
 
 
 def _amount(answer: dict[str, Any]) -> str:
-    folders = f"{answer['folders']} {'folder' if answer['folders'] == 1 else 'folders'}, " if answer["folders"] else ""
-    files = f"{answer['files']} {'file' if answer['files'] == 1 else 'files'}"
-    return f"{folders}{files}, {size(answer['bytes'])}, version {answer['version']}"
+    folders = f"{counted(answer['folders'], 'folder')}, " if answer["folders"] else ""
+    return f"{folders}{counted(answer['files'], 'file')}, {size(answer['bytes'])}, version {answer['version']}"

@@ -12,7 +12,7 @@ import trio
 
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
-from cryptfs.cli.control import Daemon
+from cryptfs.cli.control import require_unmounted
 from cryptfs.cli.joining import at_store, make_keys, settle
 from cryptfs.cli.opening import open_here
 from cryptfs.cli.output import document, line, note, safe
@@ -20,7 +20,7 @@ from cryptfs.cli.paperwords import read_phrases, word_rows, words_option, write_
 from cryptfs.cli.unlocking import ask_new_passphrase, unlock
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.words import recovery_shares
-from cryptfs.errors import InUse, Retry, UsageError
+from cryptfs.errors import Retry, UsageError
 from cryptfs.format.statement import Cut
 from cryptfs.group.membership import Membership
 from cryptfs.store import parse_store_url
@@ -63,7 +63,7 @@ def recover(
     Works on a device that was never in: with --store it is set up anew. The words are used and forgotten.
     """
     home = VaultHome.of(name)
-    _require_unmounted(home)
+    require_unmounted(home)
     if not home.exists() and address is None:
         raise UsageError(f"This device does not know the vault '{name}'.", "Say where its folder is: --store.")
     url = home.read_settings().store if home.exists() else str(parse_store_url(address or ""))
@@ -94,13 +94,6 @@ def recover(
     for one in chosen:
         line(safe(f"{one.display} ({', '.join(entry.device.label for entry in one.entries)}) is out."))
     note(f"Mount it with `cryptfs mount {name}`. Put the recovery words back where they are safe.")
-
-
-def _require_unmounted(home: VaultHome) -> None:
-    daemon = Daemon.find(home)
-    if daemon is not None:
-        daemon.close()
-        raise InUse(f"'{home.name}' is mounted.", f"Unmount it first: `cryptfs umount {home.name}`.")
 
 
 async def _look(url: str, seed: bytes) -> Membership:

@@ -11,7 +11,7 @@ from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
 from cryptfs.cli.control import Answer, Daemon
 from cryptfs.cli.opening import open_here
-from cryptfs.cli.output import document, line, note, progress, safe, size
+from cryptfs.cli.output import counted, document, line, note, progress, safe, size
 from cryptfs.errors import CryptfsError, HostileStore, InUse
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.pace import Pace
@@ -110,8 +110,8 @@ def tell(answer: Answer) -> None:
     if answer["versions"]:
         rate = answer["bytes"] / max(0.1, answer["seconds"])
         line(
-            f"Sealed anew: {answer['files']} {'file' if answer['files'] == 1 else 'files'}, {answer['versions']}"
-            f" {'version' if answer['versions'] == 1 else 'versions'}, {size(answer['bytes'])}"
+            f"Sealed anew: {counted(answer['files'], 'file')}, {counted(answer['versions'], 'version')}, "
+            f"{size(answer['bytes'])}"
             f" in {answer['seconds']:.0f} s ({size(round(rate))}/s)."
         )
     elif answer["complete"]:
@@ -124,12 +124,12 @@ def tell(answer: Answer) -> None:
 def _tell_objects(objects: Answer) -> None:
     """What became of the old packs."""
     if objects["deleted"]:
-        line(f"Deleted from the store: {_packs(objects['deleted'])}, {size(objects['deleted_bytes'])}.")
+        line(f"Deleted from the store: {counted(objects['deleted'], 'pack')}, {size(objects['deleted_bytes'])}.")
     if objects["held_back"]:
         note(safe(f"Not everything could be deleted: {objects['held_back']}"))
     waiting = ", ".join(objects["waiting_for"])
     for one in objects["unused_packs"]:
-        what = f"{_packs(one['packs'])}, {size(one['bytes'])}"
+        what = f"{counted(one['packs'], 'pack')}, {size(one['bytes'])}"
         if one["ours"]:
             line(
                 safe(
@@ -142,9 +142,4 @@ def _tell_objects(objects: Answer) -> None:
             line(safe(f"Still in the store: {what} of {one['holder']}, which deletes them itself."))
     count = objects["unused_in_logs"]
     if count:
-        segments = "1 log segment" if count == 1 else f"{count} log segments"
-        line(f"Small files of the past lie in {segments}, and go with the log.")
-
-
-def _packs(count: int) -> str:
-    return "1 pack" if count == 1 else f"{count} packs"
+        line(f"Small files of the past lie in {counted(count, 'log segment')}, and go with the log.")

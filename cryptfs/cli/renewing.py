@@ -9,7 +9,7 @@ import click
 import trio
 
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
-from cryptfs.cli.control import Daemon
+from cryptfs.cli.control import require_unmounted
 from cryptfs.cli.opening import open_with
 from cryptfs.cli.output import document, line, note
 from cryptfs.cli.ownpair import pair_options, read_pair
@@ -17,7 +17,7 @@ from cryptfs.cli.unlocking import unlock_to_change
 from cryptfs.crypto import keyfile
 from cryptfs.crypto.keyfile import DeviceKeys, KeyPair
 from cryptfs.crypto.selfsigned import make_certificate
-from cryptfs.errors import InUse, NotAllowed, UsageError
+from cryptfs.errors import NotAllowed, UsageError
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.renewing import check_new, is_announced
 from cryptfs.vault.renewing import renew as announce
@@ -43,10 +43,7 @@ def renew(*, name: str, cert: Path | None, key: str | None, as_json: bool, passp
     """
     home = VaultHome.of(name)
     home.require()
-    daemon = Daemon.find(home)
-    if daemon is not None:  # it holds the old keys, and has no passphrase to write the new ones with
-        daemon.close()
-        raise InUse(f"'{name}' is mounted.", f"Unmount it first: `cryptfs umount {name}`.")
+    require_unmounted(home)  # a mount holds the old keys, and has no passphrase to write the new ones with
     brought = read_pair(cert, key)
     keys, passphrase = unlock_to_change(home, passphrase_file)
     until, complete = trio.run(_renew, home, keys, passphrase, brought)

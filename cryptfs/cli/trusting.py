@@ -7,11 +7,11 @@ import click
 
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
-from cryptfs.cli.control import Daemon
+from cryptfs.cli.control import require_unmounted
 from cryptfs.cli.output import document, fields, line
 from cryptfs.cli.unlocking import unlock
 from cryptfs.crypto.keys import PurposeKey, local_key
-from cryptfs.errors import HostileStore, InUse, UsageError
+from cryptfs.errors import HostileStore, UsageError
 from cryptfs.group.memory import TrustMemory, recall, remember, reset_clock
 from cryptfs.vault.disk import local_disk
 from cryptfs.vault.home import VaultHome
@@ -56,23 +56,14 @@ def reset(*, name: str, yes: bool, passphrase_file: Path | None) -> None:
     Certificates are judged by the latest time this device has known, so that a clock that is set back revives none. One
     that ran ahead by mistake makes good certificates look expired: this takes it back.
     """
-    home = _unmounted(name)
+    home = VaultHome.of(name)
+    home.require()
+    require_unmounted(home)  # a mount would go on remembering the old clock
     memory, key = _remembered(home, passphrase_file)
     now_ms = time.time_ns() // 1_000_000
     agree([f"The latest time remembered is {instant(memory.clock_ms)}; now is {instant(now_ms)}."], "Use it?", yes=yes)
     write_durably(home.trust_file, remember(reset_clock(memory, now_ms), key))
     line(f"The clock of '{name}' is reset.")
-
-
-def _unmounted(name: str) -> VaultHome:
-    """The vault, which no process has open that would remember otherwise. Raises InUse."""
-    home = VaultHome.of(name)
-    home.require()
-    daemon = Daemon.find(home)
-    if daemon is not None:
-        daemon.close()
-        raise InUse(f"'{name}' is mounted.", f"Unmount it first: `cryptfs umount {name}`.")
-    return home
 
 
 def _remembered(home: VaultHome, passphrase_file: Path | None) -> tuple[TrustMemory, PurposeKey]:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from cryptfs.cli.asking import agree
 from cryptfs.cli.lookingback import ask_past
-from cryptfs.cli.output import cell, document, line, note, safe, table
+from cryptfs.cli.output import cell, counted, document, line, note, safe, table
 from cryptfs.vault.home import VaultHome
 
 __all__ = ["undo_device"]
@@ -33,7 +33,7 @@ def undo_device(
         return
     if not as_json:
         _show(repairs, left, _SHOWN, plan["made"])
-    question = f"Undo {len(repairs)} {'change' if len(repairs) == 1 else 'changes'}?"
+    question = f"Undo {counted(len(repairs), 'change')}?"
     agree([f"This is what {' and '.join(plan['devices'])} replaced, deleted or moved since then."], question, yes=yes)
     answer, rows = ask_past(home, passphrase_file, "undo", device=who, since_ms=since_ms, do=True)
     repairs, left = _parted(rows)

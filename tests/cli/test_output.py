@@ -122,3 +122,7 @@ def test_progress_is_silent_in_a_pipe(capsys: Capture) -> None:
     with output.progress("Working", 10) as advance:
         advance(10)
     assert capsys.readouterr() == ("", "")
+
+
+def test_one_thing_and_several() -> None:
+    assert [output.counted(count, "pack") for count in (0, 1, 2)] == ["0 packs", "1 pack", "2 packs"]
