@@ -13,7 +13,7 @@ from typing import Final
 
 from cryptfs.crypto.keys import FileKey, chunk_ctx
 from cryptfs.crypto.seal import open_into, open_sealed, seal_into, sealed_len
-from cryptfs.errors import AuthError, Damaged
+from cryptfs.errors import AuthError, Damaged, HostileStore
 from cryptfs.vault.containers import Container, Holder, OpenPack, Ref, Written
 from cryptfs.vault.journal import PackOpened
 
@@ -31,15 +31,21 @@ _MOVES_MAX: Final = 64
 
 
 def locate(ref: Ref) -> tuple[Container, int]:
-    """Container and offset where the record lies now."""
-    container, off = ref.container, ref.off
-    while container.moved:
-        place = container.moved.get(off)
+    """Container and offset where the record lies now, as its holder says."""
+    container, off = _signed_for(ref)
+    for _ in range(_MOVES_MAX):
+        place = container.relocated(off) if container.relocated is not None else None
         if place is None:
             break
         container, off = place
-    for _ in range(_MOVES_MAX):
-        place = container.relocated(off) if container.relocated is not None else None
+    return container, off
+
+
+def _signed_for(ref: Ref) -> tuple[Container, int]:
+    """Container and offset that the content names, or will: whoever signed it chose what lies there."""
+    container, off = ref.container, ref.off
+    while container.moved:
+        place = container.moved.get(off)
         if place is None:
             break
         container, off = place
@@ -77,6 +83,8 @@ class Records:
         self._opened: OrderedDict[tuple[bytes, int, bytes], bytes] = OrderedDict()
         self._opened_bytes = 0
         self._clock = 0
+        self._doubted: set[bytes] = set()
+        """Whole containers that were fetched anew because they lack what was said to be moved into them."""
         self.fetches = 0
         self.sealed = 0
         """Records sealed since the start."""
@@ -206,8 +214,8 @@ class Records:
             self._opened_bytes -= len(old)
 
     def record_here(self, ref: Ref, plain_len: int) -> bytes | memoryview | None:
-        """The sealed record if it is on this disk, its hash compared unless we wrote it; None otherwise."""
-        container, off = (ref.container, ref.off) if not ref.container.moved else locate(ref)
+        """The sealed record if it is on this disk where it was signed for; None: ask `fetch_record`. Raises LocalDisk."""
+        container, off = (ref.container, ref.off) if not ref.container.moved else _signed_for(ref)
         record = container.read(off, sealed_len(plain_len))
         if record is None:
             return None
@@ -218,18 +226,40 @@ class Records:
         return record if _is(record, ref.hash) else None
 
     async def fetch_record(self, ref: Ref, length: int) -> bytes | memoryview:
-        """The sealed record of `length` bytes, from the store. Raises Damaged, StoreError, LocalDisk."""
+        """The sealed record of `length` bytes, from the store. Raises Damaged, StoreError, LocalDisk.
+
+        Whoever holds a container may say that its records were moved, and nobody vouches for that: what lies there
+        counts only with the hash that was signed for, and otherwise what lies where it was.
+        """
+        try:
+            return await self._fetch_at(locate, ref, length)
+        except HostileStore as err:
+            if locate(ref) == _signed_for(ref):
+                raise
+            try:
+                return await self._fetch_at(_signed_for, ref, length)
+            except HostileStore:
+                raise err from None
+
+    async def _fetch_at(
+        self, where: Callable[[Ref], tuple[Container, int]], ref: Ref, length: int
+    ) -> bytes | memoryview:
         for _ in range(2):
-            container, off = locate(ref)
+            container, off = where(ref)
             record = container.read(off, length)
-            if record is not None and (container.verified or _is(record, ref.hash)):
-                return record
+            if record is not None:
+                if (container.verified and (container, off) == _signed_for(ref)) or _is(record, ref.hash):
+                    return record
+                if container.verified:
+                    if container.id in self._doubted:
+                        break  # the container is what its name says: asking the store once more brings the same
+                    self._doubted.add(container.id)  # or the copy here has rotted
             if not container.id or self.local.get(container.num) is container:
                 raise Damaged("a part of a file that waits to be sent is damaged on this machine")
             container.drop_file()  # what is here is wrong or incomplete: ask the store (again)
             self.fetches += 1
             await self._fetch(container)
-        container, off = locate(ref)
+        container, off = where(ref)
         record = container.read(off, length)
         if record is not None and _is(record, ref.hash):
             return record

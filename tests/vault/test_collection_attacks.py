@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from cryptfs.crypto.keys import KeyLabel
-from cryptfs.format.content import WHERE_PACK, Content, Loc, MRef, Paged, Root
+from cryptfs.crypto.seal import sealed_len
+from cryptfs.format.content import WHERE_PACK, Content, Inline, Loc, MRef, Paged, Root, Run
 from cryptfs.format.manifest import seal_root
 from cryptfs.format.names import root_inode
-from cryptfs.format.operation import KIND_FILE, Create
+from cryptfs.format.operation import KIND_FILE, Create, Range, Relocate
 from cryptfs.format.pack import PACK_SHARED
 from cryptfs.format.segment_body import PackRef
 from cryptfs.group.authority import Tier
@@ -109,3 +110,34 @@ async def test_ex_member_who_names_keys_of_nobody_holds_nothing_up(world: World)
         done = await anna.collector.run(now=True, history=True)
         assert not done.held_back
         assert done.deleted == 1
+
+
+async def test_writer_who_moves_a_record_to_an_older_one_changes_no_content(world: World) -> None:
+    """Old and new record of a chunk open under one key and context: only the hash tells them apart."""
+    bob = await world.admit("Bob", Tier.WRITER)
+    carol = await world.admit("Carol", Tier.WRITER)
+    async with bob.open() as his:
+        st = await write_file(his, b"f", b"1" * MIB)
+        await his.sync()
+        old = run_of(his, st)
+        await write_file(his, b"f", b"2" * MIB)
+        await his.sync()
+        new = run_of(his, st)
+        assert old.where == new.where == WHERE_PACK
+        assert old.id != new.id
+        op = Relocate(WHERE_PACK, new.id, WHERE_PACK, old.id, (Range(new.off, old.off, 16 * sealed_len(1 << 16)),))
+        forgery = Forgery.of(his, his.standing.log_id, bob.keys.sign_seed)
+        forgery.but(ops=(op,)).plant(world.folder)
+    async with carol.open() as hers:  # and the true record is where it was
+        assert hers.replica.uses.moves()
+        assert await read_file(hers, b"f") == b"2" * MIB
+
+
+def run_of(vault: Vault, st: int) -> Loc:
+    """Where the chunks of the present version lie, as the version says."""
+    version = next(one for one in vault.replica.versions(st) if one.present)
+    true = content_of(version)
+    assert isinstance(true.body, Inline)
+    (run,) = true.body.spans
+    assert isinstance(run, Run)
+    return run.loc
