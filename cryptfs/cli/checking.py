@@ -76,8 +76,7 @@ async def check_vault(vault: Vault, store: Store, percent: float, seen: Seen) ->
 def _check_logs(vault: Vault, store: Store, seen: Seen, report: Report) -> None:
     for log_id, log in examine_logs(store, vault.membership, seen).items():
         report.segments += len(log.digests)
-        owner = vault.membership.graph.log_owner(log_id)
-        who = vault.membership.name_of(owner.entry) if owner else f"log {log_id.hex()[:8]}"
+        who = vault.membership.name_of_log(log_id)
         report.problems += [Problem(f"log of {who}", text) for text in log.problems]
 
 

@@ -92,9 +92,7 @@ def _membership_problems(membership: Membership, keys: DeviceKeys) -> list[str]:
 def _log_problems(membership: Membership, logs: dict[bytes, LogEvidence]) -> list[str]:
     problems = []
     for log_id, log in logs.items():
-        owner = membership.graph.log_owner(log_id)
-        who = membership.name_of(owner.entry) if owner else f"log {log_id.hex()[:8]}"
-        problems += [f"{who}: {problem}" for problem in log.problems]
+        problems += [f"{membership.name_of_log(log_id)}: {problem}" for problem in log.problems]
     return problems
 
 

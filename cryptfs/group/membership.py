@@ -124,6 +124,11 @@ class Membership:
         """How to call an entry, in or out, to a person: display name and device; never to be trusted for anything."""
         return display_of(self.graph, entry)
 
+    def name_of_log(self, log_id: bytes) -> str:
+        """How to call whoever writes a log, likewise; a log that nobody opened by the beginning of its id."""
+        owner = self.graph.log_owner(log_id)
+        return self.name_of(owner.entry) if owner is not None else f"log {log_id.hex()[:8]}"
+
 
 def display_of(graph: StatementGraph, entry: bytes) -> str:
     """The display name and device label that an entry was admitted under."""

@@ -47,9 +47,7 @@ class Authorship:
 
     def name_of(self, log: bytes) -> str:
         """Member and device that a log belongs to."""
-        membership = self._vault.membership
-        owner = membership.graph.log_owner(log)
-        return membership.name_of(owner.entry) if owner is not None else "somebody unknown"
+        return self._vault.membership.name_of_log(log)
 
     def of_version(self, ver: bytes) -> Made:
         """Of a version in external form. If several made the same, the first of them counts as the time."""

@@ -10,7 +10,6 @@ nothing: what counts is the word of every device that may write.
 """
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -248,7 +247,7 @@ class Collector:
         known = vault.replica.retirements
         retired = self._retired()
         for place in retired:
-            known.ask(place, vault.standing.log.next_seq - 1, _now_ms())
+            known.ask(place, vault.standing.log.next_seq - 1, vault.wall_ms())
         for one in known.all():
             if one.place not in retired:
                 known.forget(one.place)
@@ -264,7 +263,7 @@ class Collector:
         sights = self._sights()
         for one in vault.replica.retirements.all():
             if one.acked_ms is None and not owing(sights, one.seq):
-                vault.replica.retirements.acknowledge(one.place, _now_ms())
+                vault.replica.retirements.acknowledge(one.place, vault.wall_ms())
 
     def _sights(self) -> list[LogSight]:
         standing = self._vault.standing
@@ -315,7 +314,7 @@ class Collector:
     def _is_due(self, one: Retirement, *, now: bool) -> bool:
         if one.gone or one.acked_ms is None:
             return False
-        return now or _now_ms() - one.acked_ms >= self._vault.options.collect_delay_s * 1000
+        return now or self._vault.wall_ms() - one.acked_ms >= self._vault.options.collect_delay_s * 1000
 
     def _size(self, one: Retirement) -> int:
         row = self._vault.replica.rows.container(*one.place)
@@ -333,16 +332,11 @@ class Collector:
             late = owing(sights, one.seq)
             missing.update(late)
             if not late and not now:
-                due = (one.acked_ms or _now_ms()) + delay_ms
+                due = (one.acked_ms or self._vault.wall_ms()) + delay_ms
                 done.comfort_ms = min(done.comfort_ms or due, due)
         for log_id in sorted(missing):
-            owner = standing.membership.graph.log_owner(log_id)
-            name = standing.membership.name_of(owner.entry) if owner is not None else "somebody unknown"
+            name = standing.membership.name_of_log(log_id)
             done.waiting.append(Waiting(log_id, name, standing.logs.state(log_id).wall_ms))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _group(sparse: list[tuple[Container, Sparse]]) -> list[tuple[Container, Sparse]]:

@@ -5,7 +5,6 @@ A segment counts as old when both its author's clock and the store's date say so
 """
 
 import hashlib
-import time
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -67,7 +66,7 @@ def _is_our_turn(vault: "Vault", stable: int) -> bool:
 
 async def _old_up_to(vault: "Vault", retention_s: float) -> int:
     """The largest stamp such that every segment at or below it is older than the retention; -1 if there is none."""
-    logs, young = vault.standing.logs, time.time_ns() // 1_000_000 - int(retention_s * 1000)
+    logs, young = vault.standing.logs, vault.wall_ms() - int(retention_s * 1000)
     dates = await vault.sender.dates("l/")
     first = None
     looked = 0

@@ -4,7 +4,6 @@ Collection leaves it alone for the retention, by the store's date: an accept aft
 (docs/replication.md, "Collection").
 """
 
-import time
 from typing import TYPE_CHECKING
 
 from cryptfs.errors import HostileStore, NeedsUpdate, NotAllowed, NotFound
@@ -36,7 +35,7 @@ class LateReferences:
         if not vault.reader.late:
             return []
         dates = await vault.sender.dates("l/")
-        old = time.time_ns() // 1_000_000 - int(vault.options.history_s * 1000)
+        old = vault.wall_ms() - int(vault.options.history_s * 1000)
         found: list[Content] = []
         for log_id, segments in sorted(vault.reader.late.items()):
             for one in segments:

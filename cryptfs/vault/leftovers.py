@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 from cryptfs.format.content import WHERE_PACK
 from cryptfs.format.limits import STAMP_MAX
 from cryptfs.format.names import PackName, parse_name
-from cryptfs.group.membership import Membership
 from cryptfs.tree.places import Place
 from cryptfs.tree.rows import Container
 from cryptfs.vault.holding import Holding
@@ -84,7 +83,7 @@ def _share(vault: "Vault", log_id: bytes) -> Share:
     membership = vault.membership
     owner = membership.graph.log_owner(log_id)
     out = owner is None or owner.entry not in membership.resolved.roster
-    return Share(_name(membership, log_id), log_id == vault.standing.log_id, out)
+    return Share(membership.name_of_log(log_id), log_id == vault.standing.log_id, out)
 
 
 def _waiting(vault: "Vault") -> list[str]:
@@ -97,9 +96,4 @@ def _waiting(vault: "Vault") -> list[str]:
         for one in sight_of(membership, vault.standing.logs, own)
         if one.unfinished and one.log != own and (one.last is None or one.last < stamp)
     ]
-    return [_name(membership, log_id) for log_id in late]
-
-
-def _name(membership: Membership, log_id: bytes) -> str:
-    owner = membership.graph.log_owner(log_id)
-    return membership.name_of(owner.entry) if owner is not None else f"log {log_id.hex()[:8]}"
+    return [membership.name_of_log(log_id) for log_id in late]

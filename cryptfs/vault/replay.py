@@ -19,9 +19,8 @@ from cryptfs.format.content import WHERE_PACK, Content, Inline, Loc
 from cryptfs.format.names import pack_name
 from cryptfs.format.operation import Create, Op, OpId, Put, Ver, is_provisional_ino, provisional_number
 from cryptfs.format.segment import LogHead, PackRef, parse_segment
+from cryptfs.tree import renaming
 from cryptfs.tree.ids import st_of_k
-from cryptfs.tree.renaming import Names as Exchange
-from cryptfs.tree.renaming import rename_ids
 from cryptfs.vault.chunkmap import Delta, decode_delta, encode_delta
 from cryptfs.vault.containers import Container, OpenPack, Ref
 from cryptfs.vault.content import FileContent
@@ -423,7 +422,7 @@ def _cited(op: Op) -> set[int]:
             cited.add(int.from_bytes(ino[8:], "big"))
         return ino
 
-    rename_ids(op, Exchange(op_id, inode))
+    renaming.rename_ids(op, renaming.Names(op_id, inode))
     return cited
 
 
