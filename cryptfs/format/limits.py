@@ -55,7 +55,7 @@ ROLLUP_MAX: Final = 64 * MIB
 
 PACK_SHARED_TARGET: Final = 16 * MIB
 PACK_SOLO_TARGET: Final = 64 * MIB
-"""Records in a pack, in bytes; a writer closes the pack there."""
+"""Records in a pack of many contents, and of one, in bytes; a writer closes the pack there."""
 PACK_INDEX_MAX: Final = 16 * MIB
 PACK_MAX: Final = PACK_SOLO_TARGET + PACK_INDEX_MAX + 8 * MIB
 """A whole pack: the last record may pass the target by one chunk of 4 MiB and its overhead."""

@@ -16,7 +16,7 @@ from cryptfs.format.statement import Accept, Close, Cut, NewLog, Remove
 from cryptfs.group.graph import StatementGraph
 from cryptfs.group.roster import Resolved
 
-__all__ = ["FOREVER", "HeldSegment", "LogEnd", "closers", "fork_point", "log_ends", "surviving"]
+__all__ = ["FOREVER", "HeldSegment", "LogEnd", "closers", "log_ends", "surviving"]
 
 _ZERO: Final = bytes(32)
 
@@ -80,11 +80,6 @@ def closers(graph: StatementGraph, now: Resolved, log_id: bytes) -> set[bytes]:
         if any(cut.log_id == log_id for cut in cuts):
             found.add(node.author.entry)
     return found
-
-
-def fork_point(held: Iterable[HeldSegment]) -> int | None:
-    """The first seq for which two segments with different digests were signed; None if there is none."""
-    return _Chain(held).fork
 
 
 def surviving(end: LogEnd, held: Iterable[HeldSegment]) -> list[HeldSegment]:

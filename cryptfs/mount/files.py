@@ -12,11 +12,9 @@ from cryptfs.mount.attributes import Attributes, Caller
 from cryptfs.mount.inodes import Inodes, OpenFile
 from cryptfs.mount.names import Names
 from cryptfs.mount.times import new_mtime
+from cryptfs.vault.content import FILE_SIZE_MAX
 
-__all__ = ["SIZE_MAX", "FileHandle", "Files", "Opened"]
-
-SIZE_MAX: Final = 1 << 44
-"""16 TiB: 2^22 chunks of 2^22 bytes (docs/format.md, "File contents")."""
+__all__ = ["FileHandle", "Files", "Opened"]
 
 _REMOTE_SYNC_SECONDS: Final = 25.0
 """`fsync=remote` answers within the deadline of a handler; what is not confirmed by then stays queued."""
@@ -200,7 +198,7 @@ class Files:
         """
         handle = self.handle(fh)
         length = len(data)
-        if offset + length > SIZE_MAX:
+        if offset + length > FILE_SIZE_MAX:
             raise FsError(EFBIG)
         inodes = self._inodes
         content = handle.opened.content
@@ -212,7 +210,7 @@ class Files:
 
     async def truncate(self, st: int, size: int) -> None:
         """Set the size of a file, open or not. Growing makes a hole."""
-        if size > SIZE_MAX:
+        if size > FILE_SIZE_MAX:
             raise FsError(EFBIG)
         if self._vault.read_only:
             raise FsError(EROFS)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from cryptfs.errors import CryptfsError, NotAllowed, Retry
+from cryptfs.format.limits import PACK_SHARED_TARGET
 from cryptfs.format.names import pack_name
 from cryptfs.format.operation import Op, Retire, Unretire, Where
 from cryptfs.tree.places import Place
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 _CONTENTS_AT_ONCE: Final = 20_000
 """Contents asked about between two breaths: some tenths of a second."""
-_REPACK_TARGET: Final = 16 << 20
+_REPACK_TARGET: Final = PACK_SHARED_TARGET
 _REPACK_QUIETLY: Final = 256 << 20
 """Bytes of a new pack, and bytes copied in one run that nobody asked for."""
 _CONTENT_COST: Final = 600

@@ -26,7 +26,7 @@ from cryptfs.vault.writelog import WriteLog
 __all__ = ["FILE_SIZE_MAX", "FileContent"]
 
 FILE_SIZE_MAX: Final = 1 << 44
-"""16 TiB."""
+"""16 TiB: 2^22 chunks of 2^22 bytes (docs/format.md, "File contents")."""
 _SOLO_FROM: Final = 8 << 20
 """Bytes from which a file fills packs of its own, so that deleting it frees whole objects."""
 _DIRTY_MAX: Final = 8 << 20

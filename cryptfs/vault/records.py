@@ -14,14 +14,15 @@ from typing import Final
 from cryptfs.crypto.keys import FileKey, chunk_ctx
 from cryptfs.crypto.seal import open_into, open_sealed, seal_into, sealed_len
 from cryptfs.errors import AuthError, Damaged, HostileStore
+from cryptfs.format.limits import MIB, PACK_SHARED_TARGET, PACK_SOLO_TARGET
 from cryptfs.vault.containers import Container, Holder, OpenPack, Ref, Written
 from cryptfs.vault.journal import PackOpened
 
 __all__ = ["SHARED_PACK_TARGET", "SOLO_PACK_TARGET", "Records", "locate"]
 
-SHARED_PACK_TARGET: Final = 16 << 20
+SHARED_PACK_TARGET: Final = PACK_SHARED_TARGET
 """Bytes at which a pack of many files is closed."""
-SOLO_PACK_TARGET: Final = (64 << 20) - (1 << 20)
+SOLO_PACK_TARGET: Final = PACK_SOLO_TARGET - MIB
 """Bytes at which a pack of one big file is closed; room is left for the index."""
 _OPENED_MAX: Final = 32 << 20
 """Bytes of opened chunks kept in memory."""
@@ -214,7 +215,7 @@ class Records:
             self._opened_bytes -= len(old)
 
     def record_here(self, ref: Ref, plain_len: int) -> bytes | memoryview | None:
-        """The sealed record if it is on this disk where it was signed for; None: ask `fetch_record`. Raises LocalDisk."""
+        """The sealed record if it is here, where it was signed for; None: ask `fetch_record`. Raises LocalDisk."""
         container, off = (ref.container, ref.off) if not ref.container.moved else _signed_for(ref)
         record = container.read(off, sealed_len(plain_len))
         if record is None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from cryptfs.crypto.keys import KeyLabel
 from cryptfs.format.content import WHERE_PACK
+from cryptfs.format.limits import MIB, PACK_SHARED_TARGET
 from cryptfs.format.pack import (
     PACK_SHARED,
     PACK_SOLO,
@@ -28,7 +29,7 @@ from cryptfs.vault.containers import Container
 
 __all__ = ["WHOLE_PACK_TARGET", "WholePack"]
 
-WHOLE_PACK_TARGET: Final = (16 << 20) - (1 << 20)
+WHOLE_PACK_TARGET: Final = PACK_SHARED_TARGET - MIB
 """Bytes of records, all in memory, at which such a pack is finished; room is left for the index."""
 _EPOCH_LEN: Final = 16
 
