@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import trio
@@ -16,6 +16,9 @@ from cryptfs.errors import NotAllowed
 from cryptfs.vault.home import VaultHome
 
 __all__ = ["collect"]
+
+_KEPT: Final = "Deleted files and old versions are kept for a time, see --history."
+_NOT_SEEN_YET: Final = "What was deleted just now goes once every device has seen that: run this again later."
 
 
 @click.command(short_help="Delete what nobody uses any more.")
@@ -49,9 +52,12 @@ def collect(*, name: str, now: bool, history: bool, yes: bool, as_json: bool, pa
     if as_json:
         document(answer)
     else:
-        _tell(answer)
+        _tell(answer, history=history)
     if answer["held_back"]:
-        raise NotAllowed("Nothing was deleted: " + str(answer["held_back"]))
+        raise NotAllowed(
+            str(answer["held_back"]).removesuffix(".") + ". Nothing was deleted.",
+            f"`cryptfs status {name}` says how it is, `cryptfs-admin members {name}` who may do what.",
+        )
 
 
 async def _collect_here(home: VaultHome, passphrase_file: Path | None, now: bool, history: bool) -> dict[str, Any]:
@@ -64,7 +70,7 @@ def _show(answer: Answer) -> None:
     note(str(answer["progress"].get("text", "")))
 
 
-def _tell(answer: Answer) -> None:
+def _tell(answer: Answer, *, history: bool) -> None:
     if answer["history_let_go"]:
         line("Old versions and deleted files are let go.")
     if answer["repacked"]:
@@ -84,7 +90,7 @@ def _tell(answer: Answer) -> None:
     if answer["delay_ends_ms"]:
         line(f"Acknowledged by everybody; goes from {moment(answer['delay_ends_ms'] * 1_000_000)} on, or with --now.")
     if not answer["remaining"] and not answer["deleted"] and not answer["held_back"]:
-        line("No pack of this device is unused. Deleted files and old versions are kept for a time, see --history.")
+        line("No pack of this device is unused. " + (_NOT_SEEN_YET if history else _KEPT))
 
 
 def _heard(last_ms: int) -> str:

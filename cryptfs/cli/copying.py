@@ -97,6 +97,8 @@ async def _in(tree: Tree, source: bytes, target: bytes) -> None:
 
 async def _file_in(tree: Tree, source: bytes, found: os.stat_result, target: bytes) -> None:
     label = safe(os.fsdecode(source))
+    if target.endswith(b"/"):
+        raise NoInput(f"{safe(os.fsdecode(target))}: there is no such directory to copy {label} into")
     with open(source, "rb", buffering=0) as stream, progress(label, found.st_size) as advance:
 
         def read(length: int) -> bytes:

@@ -36,7 +36,10 @@ def read_phrases(files: Sequence[Path]) -> bytes:
     if files:
         return recovery_seed(phrases)
     if not sys.stdin.isatty():
-        raise UsageError("The recovery words are needed, and there is no terminal to ask for them.", "--recovery-file")
+        raise UsageError(
+            "The recovery words are needed, and there is no terminal to ask for them.",
+            "Name the file that holds them: --recovery-file FILE.",
+        )
     while True:
         number = f"phrase {len(phrases) + 1}" if phrases else "the recovery words"
         typed: str = click.prompt(f"Type {number} ({SHARE_WORDS} words)", hide_input=True, err=True)

@@ -43,8 +43,9 @@ def policy(
         said = base64.b64encode(import_certificate(Path(value).read_bytes())).decode() if key == "ca" else value
         arguments = {"key": key, "value": said}
         told = [f"This sets {key} to {value} for every member of '{name}'."]
+        # Asked of every setting: nobody is to confirm what turns out to be no setting, or no value of it.
+        refused = act(home, passphrase_file, "policy", preview=True, **arguments)["refused"]
         if key in _ABOUT_CERTIFICATES:
-            refused = act(home, passphrase_file, "policy", preview=True, **arguments)["refused"]
             told += [safe(f"Would get no new keys then: {one}.") for one in refused]
         agree(told, "Change it?", yes=yes)
     values = act(home, passphrase_file, "policy", **arguments)["policy"]

@@ -127,11 +127,13 @@ def _described(
 
 
 def _has_left(membership: Membership, entry: Entry) -> bool:
-    """Whether the device itself closed its log: `cryptfs leave` does, as a sign for the administrators."""
+    """Whether the device itself closed a log of its own: `cryptfs leave` does, as a sign for the administrators."""
+    own = membership.graph.logs_of(entry.id)
     for one in membership.resolved.valid:
         node = membership.graph.node(one)
         op = node.statement.payload.op
-        if isinstance(op, Close) and node.author.entry == entry.id:
+        # An administrator's close of somebody else's log says nothing about the administrator.
+        if isinstance(op, Close) and node.author.entry == entry.id and any(cut.log_id in own for cut in op.cuts):
             return True
     return False
 

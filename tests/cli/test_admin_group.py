@@ -301,11 +301,22 @@ def test_a_change_of_role_changes_what_one_may_do(anna: Person, bob: Person, tmp
     assert (cat(anna, "f"), cat(anna, "g")) == ("as writer", "as admin")
 
 
+def test_only_administrators_let_history_go_and_the_others_are_told_whom_to_ask(bob: Person) -> None:
+    done = bob.admin("collect", "team", "--history", "--yes")
+    assert done.code == 77
+    assert "Only administrators may let old versions go. Nothing was deleted." in done.err
+    assert "`cryptfs-admin members team`" in done.err.splitlines()[-1]
+
+
 def test_settings_are_shown_and_set(anna: Person, bob: Person) -> None:
     anna.must("policy", "team", "roster_age_days", "3", "--yes")
     assert bob.json("policy", "team")["roster_age_days"] == 3  # type: ignore[call-overload]
     assert bob.admin("policy", "team", "roster_age_days", "4", "--yes").code == 77
     assert anna.admin("policy", "team", "roster_age_days", "0", "--yes").code == 64
+    for wrong in (("nosuch", "3"), ("roster_age_days", "0")):
+        done = anna.admin("policy", "team", *wrong)  # said before anybody is asked to confirm it
+        assert done.code == 64
+        assert "for every member" not in done.err
 
 
 # ---- the recovery words ----------------------------------------------------------------------------------------------

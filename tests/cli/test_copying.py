@@ -88,6 +88,13 @@ def test_several_files_need_a_directory(inside: Path, outside: Path) -> None:
         done(copy_out(MountedTree(inside), [b"a", b"b"], os.fsencode(outside / "c")))
 
 
+def test_a_file_is_not_copied_into_a_directory_that_is_not_there(inside: Path, outside: Path) -> None:
+    (outside / "a").write_text("text")
+    with pytest.raises(NoInput, match="no such directory"):
+        done(copy_in(MountedTree(inside), [os.fsencode(outside / "a")], b"/not-there/"))
+    assert os.listdir(inside) == []
+
+
 def test_the_root_of_the_vault_is_copied_into_the_target(inside: Path, outside: Path) -> None:
     fill(inside)
     done(copy_out(MountedTree(inside), [b"/"], os.fsencode(outside)))

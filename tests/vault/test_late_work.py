@@ -8,6 +8,7 @@ from cryptfs.errors import NotAllowed, UsageError
 from cryptfs.group.authority import Tier
 from cryptfs.vault.administration import remove
 from cryptfs.vault.latework import accept, close_log, discard, late_work
+from cryptfs.vault.people import describe
 from cryptfs.vault.unsent import read_whole, unsent_files
 from cryptfs.vault.vault import Vault
 from tests.vault.administration_world import Device, World
@@ -104,6 +105,13 @@ async def test_a_suspended_device_that_returns_sends_everything_again(world: Wor
         await vault.exchange.pull()
         assert await read_file(vault, b"back") == b"b" * 100
         assert await read_file(vault, b"early") == b"e"
+
+
+async def test_who_closes_the_log_of_somebody_else_is_not_shown_as_having_left(world: World) -> None:
+    await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as vault:
+        await close_log(vault, entry_of(vault, "Bob"), lost=False)
+        assert [row["left"] for row in describe(vault.membership, {}, vault.certificates.findings())] == [False, False]
 
 
 async def test_work_that_arrives_after_a_close_is_sent_again_by_its_device(world: World) -> None:
