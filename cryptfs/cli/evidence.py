@@ -11,6 +11,7 @@ from typing import Final
 
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.errors import ConfigError, HostileStore, NeedsUpdate, NotFound
+from cryptfs.format.limits import ROLLUP_MAX, SEGMENT_MAX
 from cryptfs.format.names import GENESIS, CrlName, RollupName, SegmentName, parse_name
 from cryptfs.format.rollup import parse_rollup
 from cryptfs.format.segment import RawSegment, parse_segment, verify_segment
@@ -23,6 +24,8 @@ __all__ = ["LogEvidence", "examine_logs", "read_membership"]
 
 _CALL_SECONDS: Final = 60.0
 _LIST_SECONDS: Final = 600.0
+_LOG_OBJECT_MAX: Final = max(SEGMENT_MAX, ROLLUP_MAX)
+"""More of an object is never read, however long the store says it is."""
 
 
 def read_membership(store: Store, keys: DeviceKeys) -> Membership:
@@ -81,7 +84,7 @@ def examine_logs(store: Store, membership: Membership, seen: Callable[[int], Non
         if owner is None:
             log.problems.append(f"{stat.key}: no statement opens this log")
             continue
-        data = store.get(stat.key, Call.within(_CALL_SECONDS))
+        data = store.get(stat.key, Call.within(_CALL_SECONDS), 0, _LOG_OBJECT_MAX + 1)
         seen(len(data))
         try:
             for raw in _segments(data, membership.vault):

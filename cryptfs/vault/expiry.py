@@ -1,7 +1,8 @@
 """Lets old versions and the trash go: the operation `expire`, sealed by one administrator's device.
 
 Retention must be an operation, for a clock may not change the state; the clock only says when it is time to make one.
-A segment counts as old when both its author's clock and the store's date say so: either alone only delays.
+A segment counts as old when both its author's clock and the store's date say so: either alone only delays. A clock of
+the far future does not even that.
 """
 
 import hashlib
@@ -22,6 +23,8 @@ __all__ = ["expire", "turn"]
 _TURN_S: Final = 600.0
 """Seconds that each further administrator's device waits for those before it."""
 _AT_ONCE: Final = 500
+_AHEAD_MS: Final = 86_400_000
+"""A clock further ahead than that is wrong or lies: no retention would ever end by it."""
 
 
 async def expire(vault: "Vault", stable: int, *, everything: bool) -> int:
@@ -66,7 +69,8 @@ def _is_our_turn(vault: "Vault", stable: int) -> bool:
 
 async def _old_up_to(vault: "Vault", retention_s: float) -> int:
     """The largest stamp such that every segment at or below it is older than the retention; -1 if there is none."""
-    logs, young = vault.standing.logs, vault.wall_ms() - int(retention_s * 1000)
+    logs, now = vault.standing.logs, vault.wall_ms()
+    young = now - int(retention_s * 1000)
     dates = await vault.sender.dates("l/")
     first = None
     looked = 0
@@ -76,7 +80,8 @@ async def _old_up_to(vault: "Vault", retention_s: float) -> int:
             if digest is None or moment is None:
                 continue
             stamp, wall_ms = moment
-            if max(wall_ms, dates.get(segment_name(log_id, seq, digest), wall_ms)) > young:
+            date = dates.get(segment_name(log_id, seq, digest), wall_ms)
+            if (max(wall_ms, date) if wall_ms <= now + _AHEAD_MS else date) > young:
                 first = stamp if first is None else min(first, stamp)
                 break  # stamps grow along a log
             looked += 1

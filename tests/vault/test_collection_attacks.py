@@ -20,7 +20,7 @@ from cryptfs.vault import administration as do
 from cryptfs.vault.oldkeys import content_of
 from cryptfs.vault.people import choose
 from cryptfs.vault.stored import StoredContent
-from cryptfs.vault.vault import Vault
+from cryptfs.vault.vault import Vault, VaultOptions
 from tests.vault.administration_world import Device, World
 from tests.vault.test_forgers import Forgery
 from tests.vault.vault_workshop import read_file, remove_file, write_file
@@ -141,3 +141,24 @@ def run_of(vault: Vault, st: int) -> Loc:
     (run,) = true.body.spans
     assert isinstance(run, Run)
     return run.loc
+
+
+async def test_writer_whose_clock_is_far_ahead_does_not_keep_all_history_for_ever(world: World) -> None:
+    bob = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as anna:
+        await write_file(anna, b"f", b"1")
+        await anna.sync()
+        async with bob.open() as his:
+            await his.exchange.pull()
+            first = Forgery.of(his, his.standing.log_id, bob.keys.sign_seed)
+            first.but(ops=(), wall_ms=1 << 60).plant(world.folder)
+        await anna.exchange.pull()
+        await write_file(anna, b"f", b"2")
+        await anna.sync()
+        async with bob.open() as his:  # and Bob has seen it: S is above it
+            await his.exchange.pull()
+            await his.acknowledging.now()
+        anna.options = VaultOptions(history_s=-3600)  # as if an hour had passed since the last segment
+        anna.upkeep.open_for = lambda: float("inf")  # type: ignore[method-assign]
+        assert (await anna.collector.run(now=True)).expired >= 0
+        assert await read_file(anna, b"f") == b"2"
