@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from cryptfs.crypto.keys import KeyLabel, chance
-from cryptfs.errors import CryptfsError, HostileStore, Invalid, NeedsUpdate, NotAllowed, NotFound
+from cryptfs.errors import CryptfsError, HostileStore, Invalid, NeedsUpdate, NotAllowed, NotFound, StoreGone
 from cryptfs.format.limits import SEGMENT_MAX
 from cryptfs.format.names import SegmentName, parse_name, segment_name
 from cryptfs.format.segment import RawSegment, SegmentBody, open_segment, parse_segment, verify_segment
@@ -53,6 +53,9 @@ class _Rules:
     lost: Callable[[LogHead], bool]
     stated: Mapping[bytes, LogEnd]
     ends: Mapping[bytes, LogEnd]
+
+
+_LATER: Final = "It is tried again; changes are kept on this machine."
 
 
 class LogReader:
@@ -308,10 +311,26 @@ class LogReader:
             log.warning("a log object is ignored: %s", err)
         self.problems[name] = str(err)
 
+    def check_own(self, log_id: bytes, seq: int, ks: bytes, body: SegmentBody) -> None:
+        """Raise StoreGone if others would refuse this segment: nothing is signed on a view that lacks something.
+
+        A log whose first segment has not seen who let its author in, say, would never be read by anybody.
+        """
+        before = self._logs.state(log_id)
+        last = before.head(log_id)
+        claim = Claim(log_id, seq, ks, body, self._logs.place(last) if last else None, dict(before.seen))
+        try:
+            verdict = judge_segment(claim, self._rules.membership.resolver, self._logs.place, self._rules.lost)
+        except Invalid as err:
+            raise StoreGone(f"Nothing can be sealed on what the folder shows now: {err}.", _LATER) from err
+        if isinstance(verdict, Missing):
+            raise StoreGone("The folder does not show yet what changes of this device build on.", _LATER)
+
     def take_own(self, data: bytes, name: str) -> None:
         """Take a segment of this device, which the journal holds, unless it was read already.
 
-        Raises HostileStore if it does not continue the log.
+        Raises HostileStore if it does not continue the log, StoreGone while the folder does not show what it built on:
+        decisions and segments of others that were here before the cache was lost.
         """
         raw = parse_segment(data, self._rules.membership.vault)
         if self._logs.knows(raw.log_id, raw.seq, raw.digest[:8]):
@@ -320,5 +339,10 @@ class LogReader:
         before = self._logs.state_after(raw.log_id, raw.seq - 1, body.prev)
         if before is None or body.first_op != before.next_n:
             raise Invalid("a segment does not continue its log")
+        graph, knows = self._rules.membership.graph, self._logs.knows
+        if not all(one in graph for one in body.mheads) or not all(
+            knows(one.log, one.seq, one.digest[:8]) for one in body.vec
+        ):
+            raise StoreGone("The folder does not show yet what the last changes of this device built on.", _LATER)
         self._accept(raw, body, name)
         self.flush()

@@ -247,6 +247,7 @@ class Sealer:
             wall_ms=work.wall_ms, rules=1, client=f"cryptfs {VERSION}", first_op=own.next_n,
             packs=work.packs, attest=(), ops=tuple(ops), ext=(),
         )  # fmt: skip
+        vault.reader.check_own(standing.log_id, own.next_seq, ks, body)
         data, digest = build_segment(
             vault=vault.vault_id, ks=ks, log_id=standing.log_id, seq=own.next_seq, body=body,
             log_key=vault.keyring.key(KeyLabel.LOG, ks), sign_seed=standing.sign_seed, body2=bytes(work.body2),
