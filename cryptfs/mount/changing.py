@@ -41,7 +41,7 @@ async def change(inodes: Inodes, files: Files, st: int, fields: Change) -> Attri
     opened = inodes.opened.get(st)
     if mtime is not None and opened is not None and opened.content.dirty:
         # The bytes written before carry their own time; it has to be older than this one in the order of operations.
-        await opened.content.hand_over()
+        opened.content.hand_over_now()
     _submit(inodes, st, fields, mtime)
     if mtime is not None and opened is not None:
         opened.content.mtime_ns = mtime

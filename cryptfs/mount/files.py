@@ -115,7 +115,7 @@ class Files:
     async def flush(self, fh: int) -> None:
         """close(2) of one descriptor: hand over, so that an error reaches the program."""
         if self.changed(fh):
-            await self.handle(fh).opened.content.hand_over()
+            self.handle(fh).opened.content.hand_over_now()
 
     async def release(self, fh: int) -> None:
         """The last descriptor is gone. Data of a shared mapping may have come after every flush."""
@@ -124,7 +124,7 @@ class Files:
         try:
             try:
                 if content.dirty and not content.detached:
-                    await content.hand_over()
+                    content.hand_over_now()
             finally:
                 self.close(fh)
         except CryptfsError as err:
@@ -147,7 +147,7 @@ class Files:
         content = self.handle(fh).opened.content
         if self._fsync_remote:
             if content.dirty and not content.detached:
-                await content.hand_over()
+                content.hand_over_now()
         else:
             content.persist()
         await self.commit()
@@ -165,7 +165,7 @@ class Files:
             content = opened.content
             if content.dirty and not content.detached:
                 try:
-                    await content.hand_over()
+                    content.hand_over_now()
                 except CryptfsError as err:
                     self.failed_hand_overs += 1
                     _log.error("inode %d could not be handed over: %s", st, err)
@@ -220,7 +220,7 @@ class Files:
             await self._truncate(st, opened, size)
             if opened.handles == 1 and opened.content.dirty and not opened.content.detached:
                 # Nobody will close it: truncate(2) of a file that is not open is complete when it returns.
-                await opened.content.hand_over()
+                opened.content.hand_over_now()
         finally:
             inodes.let_go(st, opened)
 

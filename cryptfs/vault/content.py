@@ -2,8 +2,8 @@
 
 A chunk is in one of three states: *dirty* (plaintext in memory, not sealed yet), *sealed* (a `Ref` in the chunk map),
 or a *hole*. A write that covers a whole chunk is sealed at once, straight from the kernel's buffer into the pack; a
-smaller one makes the chunk dirty. `hand_over` seals what is dirty and submits one `Put`; then the change is as durable
-as any other.
+smaller one makes the chunk dirty. `hand_over_now` seals what is dirty and submits one `Put`; then the change is as
+durable as any other.
 
 Owner: the trio thread. Between two awaits nothing else runs; after an await everything may have changed, so the
 functions below gather first (`_load`, `_plain`, awaiting) and then change without awaiting.
@@ -340,13 +340,11 @@ class FileContent(ReadContent):
         at = offset - (index << self.chunk_log2)
         return bytes(memoryview(self._dirty[index])[at : at + length])
 
-    async def hand_over(self) -> None:
-        """Seal what is dirty and submit one Put; nothing if nothing changed. Raises LocalDisk, LocalDiskFull."""
-        if self.changed:
-            self.hand_over_now()
-
     def hand_over_now(self) -> None:
-        """`hand_over` without a checkpoint: no awaiting anywhere, so callers may rely on atomicity."""
+        """Seal what is dirty and submit one Put; nothing if nothing changed. No awaiting, so callers rely on atomicity.
+
+        Raises LocalDisk, LocalDiskFull.
+        """
         if not self.changed:
             return
         self.digest = self._whole_digest()

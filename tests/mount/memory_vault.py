@@ -78,7 +78,7 @@ class MemoryContent:
         if self.vault.broken is not None:
             raise self.vault.broken
 
-    async def hand_over(self) -> None:
+    def hand_over_now(self) -> None:
         if self.dirty and not self.detached:
             if self.vault.broken is not None:
                 raise self.vault.broken

@@ -197,10 +197,8 @@ def test_a_waiting_read_stops_neither_the_others_nor_the_end(tmp_path):
         fd = os.open(mount.point / "other", os.O_RDONLY)
         thread = threading.Thread(target=read)
         thread.start()
-        began = time.monotonic()
         mount.process.send_signal(signal.SIGTERM)
-        assert mount.process.wait(20) == 0
-        assert time.monotonic() - began < 10
+        assert mount.process.wait(20) == 0  # the read alone would wait for its deadline, 30 s
         thread.join()
         with contextlib.suppress(OSError):
             os.close(fd)

@@ -45,6 +45,7 @@ async def play(base: Path, seed: int, steps: int = STEPS) -> Group:
 
 @pytest.mark.parametrize("seed", range(2))
 async def test_nothing_in_use_is_deleted_and_space_comes_back(tmp_path: Path, seed: int) -> None:
+    """T-gc-sleep."""
     group = await play(tmp_path, seed)
     print(f"seed {seed}: {group.deleted} packs deleted")
     assert group.deleted > 0

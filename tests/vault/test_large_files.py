@@ -132,7 +132,7 @@ async def test_shrinking_and_growing_brings_no_old_bytes_back(workshop: Workshop
             content = vault.open_file(st)
             await content.truncate(70_000, 1)
             if between:
-                await content.hand_over()
+                content.hand_over_now()
                 await vault.sync()
             await content.truncate(300_000, 2)
             vault.release_file(content)
