@@ -209,7 +209,7 @@ def test_a_signal_ends_it_in_peace_with_everything_handed_over(mount, number):
     fd = os.open(mount.point / "open", os.O_CREAT | os.O_WRONLY)
     os.write(fd, b"never closed")
     mount.process.send_signal(number)
-    assert mount.process.wait(20) == 0
+    assert mount.process.wait(20) == 0, mount.log.read_text()
     assert mount_at(mount.point) is None
     assert mount.settled.read_text() == "dirty 0 ops 2\n"
     assert not mount.socket.exists()
@@ -225,7 +225,7 @@ def test_umount_by_command_hands_over_answers_and_ends(quick):
     assert "busy" in refused["error"]
     os.close(fd)
     assert quick.ask("umount") == {"ok": True, "pending_bytes": 0}
-    assert quick.process.wait(20) == 0
+    assert quick.process.wait(20) == 0, quick.log.read_text()
     assert mount_at(quick.point) is None
 
 
@@ -237,7 +237,7 @@ def test_a_lazy_umount_ends_after_the_last_close(quick):
     assert os.pread(fd, 5, 0) == b"still"
     assert quick.process.poll() is None
     os.close(fd)
-    assert quick.process.wait(20) == 0
+    assert quick.process.wait(20) == 0, quick.log.read_text()
 
 
 def test_ping_status_sync_and_info(quick):
