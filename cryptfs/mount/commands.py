@@ -11,7 +11,6 @@ import trio
 from cryptfs.errors import CryptfsError, FsError, UsageError
 from cryptfs.mount.control import Answer, Command, Say
 from cryptfs.mount.filesystem import FileSystem
-from cryptfs.mount.inodes import ROOT
 from cryptfs.mount.mountpoint import unmount
 from cryptfs.vault.acts import perform
 from cryptfs.vault.pace import Pace
@@ -91,7 +90,10 @@ class Commands:
         path = request.get("path")
         if not isinstance(path, str):
             raise UsageError("`info` needs a path.")
-        return await self._vault.info(self._walk(path.encode(errors="surrogateescape")))
+        st = self._vault.replica.find(path.encode(errors="surrogateescape"))
+        if st is None:
+            raise FsError(ENOENT)
+        return await self._vault.info(st)
 
     async def _admin(self, request: Answer, _: Say) -> Answer:
         """One act at a time: two decided on one view would both change the key."""
@@ -149,14 +151,3 @@ class Commands:
 
     def _pending_bytes(self) -> object:
         return self._vault.status().get("pending_bytes", 0)
-
-    def _walk(self, path: bytes) -> int:
-        st = ROOT
-        for name in path.split(b"/"):
-            if name in (b"", b"."):
-                continue
-            entry = self._vault.replica.lookup(st, name)
-            if entry is None:
-                raise FsError(ENOENT)
-            st = entry.st
-        return st

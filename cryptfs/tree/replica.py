@@ -143,6 +143,18 @@ class Replica(Core):
         )
         return rows
 
+    def find(self, path: bytes) -> int | None:
+        """The node at a path from the root, None if there is none; empty parts and `.` stay where they are."""
+        st = ROOT_ST
+        for name in path.split(b"/"):
+            if name in {b"", b"."}:
+                continue
+            entry = self.lookup(st, name)
+            if entry is None:
+                return None
+            st = entry.st
+        return st
+
     def is_empty(self, parent: int) -> bool:
         """Whether a directory has no entries."""
         return not self.rows.has_entries(parent)

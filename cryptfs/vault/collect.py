@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from cryptfs.errors import CryptfsError, NotAllowed, Retry
-from cryptfs.format.limits import PACK_SHARED_TARGET
+from cryptfs.errors import CryptfsError, NotAllowed
+from cryptfs.format.limits import PACK_SHARED_TARGET, STAMP_MAX
 from cryptfs.format.names import pack_name
 from cryptfs.format.operation import Op, Retire, Unretire, Where
 from cryptfs.tree.places import Place
 from cryptfs.tree.retirement import Retirement
 from cryptfs.tree.rows import Container
 from cryptfs.vault.expiry import expire
-from cryptfs.vault.holding import Holding
+from cryptfs.vault.holding import TRIES, Holding
 from cryptfs.vault.repack import Sparse, repack
 from cryptfs.vault.stability import LogSight, owing, sight_of, stable_stamp
 
@@ -44,9 +44,8 @@ _CONTENT_COST: Final = 600
 _PACK_COST: Final = 4096
 """Bytes that index, keys and hints of a small file take in a pack, and a pack in any case; generous."""
 _OP_CONTAINERS: Final = 100
-_AS_IT_IS: Final = 1 << 62
+_AS_IT_IS: Final = STAMP_MAX
 """Stable stamp where only the present counts: what comes back after a retire is noticed by RECHECK."""
-_TRIES: Final = 20
 
 Say = Callable[[str], None]
 """Is told in words what goes on."""
@@ -212,13 +211,7 @@ class Collector:
         self, portion: list[Container], unused: list[Container], sparse: list[tuple[Container, Sparse]]
     ) -> None:
         by_place = {Place(one.place, one.id): one for one in portion}
-        for _ in range(_TRIES):
-            await self._holding.learn(_AS_IT_IS)
-            found = self._holding.ask(by_place, _AS_IT_IS)
-            if found is not None:
-                break
-        else:
-            raise Retry("Too much changes to tell what is unused.", "It is tried again.")
+        found = await self._holding.look(by_place, _AS_IT_IS)
         pinned = self._holding.pinned()
         for place, pack in by_place.items():
             ranges = found.ranges.get(place, [])
@@ -297,7 +290,7 @@ class Collector:
     async def _recheck(self, *, now: bool) -> tuple[list[Retirement], list[Place]]:
         """What may be deleted, and what is used again; decided in one moment, on everything acknowledged."""
         vault = self._vault
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             await self._holding.learn(self.stable())
             ready = [one for one in vault.replica.retirements.all() if self._is_due(one, now=now)]
             stable, sights = self.stable(), self._sights()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from cryptfs.errors import NotAllowed
+from cryptfs.format.limits import STAMP_MAX
 from cryptfs.format.names import segment_name
 from cryptfs.format.operation import Expire
 from cryptfs.group.authority import Tier
@@ -87,4 +88,4 @@ async def _old_up_to(vault: "Vault", retention_s: float) -> int:
             looked += 1
             if looked % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
-    return (1 << 62) if first is None else first - 1
+    return STAMP_MAX if first is None else first - 1

@@ -3,13 +3,13 @@
 Manifests of paged contents in force are read first, since one that is unknown may use anything.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from cryptfs.crypto.keys import KeyLabel
-from cryptfs.errors import AuthError, Damaged, HostileStore, Invalid, NeedsUpdate, NotAllowed
+from cryptfs.errors import AuthError, Damaged, HostileStore, Invalid, NeedsUpdate, NotAllowed, Retry
 from cryptfs.format.content import PAGE_CHUNKS, Content, MRef, Paged, Root
 from cryptfs.format.manifest import open_page, open_root
 from cryptfs.tree.places import Place, Used, page_places, present_place, root_places, wire_places
@@ -22,7 +22,7 @@ from cryptfs.vault.records import locate
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
 
-__all__ = ["Holding"]
+__all__ = ["TRIES", "Holding"]
 
 _PageOf = tuple[bytes, bytes, bytes, int, int, int]
 """Key set and hash of a page's record; fid and chunk size of the content; number of the page, and where in the file it
@@ -30,6 +30,8 @@ ends."""
 
 _AT_ONCE: Final = 200
 """Contents taken in between two breaths."""
+TRIES: Final = 20
+"""Looks at what is in use, while more is sealed in between."""
 
 
 class Holding:
@@ -63,6 +65,18 @@ class Holding:
                 # Somebody outside shall not hold everything up by naming what there never was, or keys of nobody.
                 self._late += wire_places(content)
         self._pages.clear()
+
+    async def look(self, places: Collection[Place], stable: int) -> InUse:
+        """`learn` and `ask` until nothing is sealed in between; what is returned is so at this very moment.
+
+        Raises as `learn`, and Retry if it does not come about.
+        """
+        for _ in range(TRIES):
+            await self.learn(stable)
+            found = self.ask(places, stable)
+            if found is not None:
+                return found
+        raise Retry("Too much changes to tell what is unused.", "It is tried again.")
 
     def ask(self, places: Iterable[Place], stable: int) -> InUse | None:
         """What is in use of these packs, at this very moment; None if something was sealed that is not taken in yet."""

@@ -5,7 +5,7 @@ find out. Records that travelled in log segments go with the segments.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cryptfs.format.content import WHERE_PACK
 from cryptfs.format.limits import STAMP_MAX
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
 
 __all__ = ["Leftovers", "Share", "leftovers"]
-
-_TRIES: Final = 20
 
 
 @dataclass(slots=True)
@@ -55,7 +53,7 @@ class Leftovers:
 
 
 async def leftovers(vault: "Vault") -> Leftovers:
-    """Look. Raises Damaged if a manifest is missing, without which nobody knows what is used, StoreError."""
+    """Look. Raises Damaged if a manifest is missing, without which nobody knows what is used, Retry, StoreError."""
     rows = await _unused(vault)
     there = {name.id for key in await vault.sender.list("p") if isinstance(name := parse_name(key), PackName)}
     found = Leftovers({}, sum(row.place != WHERE_PACK for row in rows), _waiting(vault))
@@ -70,13 +68,8 @@ async def leftovers(vault: "Vault") -> Leftovers:
 async def _unused(vault: "Vault") -> list[Container]:
     """Containers that no version uses as the tree is now, whatever may yet be undone."""
     rows = [Container._make(row) for row in vault.replica.all_rows("container")]
-    holding = Holding(vault)
-    for _ in range(_TRIES):
-        await holding.learn(STAMP_MAX)
-        found = holding.ask([Place(row.place, row.id) for row in rows], STAMP_MAX)
-        if found is not None:
-            return [row for row in rows if Place(row.place, row.id) not in found.ranges]
-    return []  # it changes too quickly to tell
+    found = await Holding(vault).look([Place(row.place, row.id) for row in rows], STAMP_MAX)
+    return [row for row in rows if Place(row.place, row.id) not in found.ranges]
 
 
 def _share(vault: "Vault", log_id: bytes) -> Share:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from cryptfs.errors import FsError, HostileStore, StoreError, UsageError
 from cryptfs.tree.replica import Replica
-from cryptfs.tree.schema import ROOT_ST
 from cryptfs.vault.administration import check_administrator
 from cryptfs.vault.leftovers import Leftovers, leftovers
 from cryptfs.vault.oldkeys import survey
@@ -104,10 +103,7 @@ def _path(vault: "Vault", arguments: Mapping[str, object]) -> bytes:
 
 def _node(replica: Replica, path: bytes) -> int | None:
     """The node at a path from the root; None for the whole vault. Raises FsError(ENOENT)."""
-    st = ROOT_ST
-    for name in path.split(b"/") if path else ():
-        entry = replica.lookup(st, name)
-        if entry is None:
-            raise FsError(ENOENT, f"There is no '{os.fsdecode(path)}' in the vault.")
-        st = entry.st
-    return st if path else None
+    st = replica.find(path) if path else None
+    if path and st is None:
+        raise FsError(ENOENT, f"There is no '{os.fsdecode(path)}' in the vault.")
+    return st

@@ -50,7 +50,7 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "bytes_sent": vault.packer.sent_bytes,
         "store_puts": sender.puts,
         "store_gets": sender.gets,
-        "open_files": sum(1 for content in vault.files.values() if content.opens > 0),
+        "open_files": sum(1 for content in vault.contents() if content.opens > 0),
         "reencryption": _reencryption(vault),
         "nodes": vault.replica.count_nodes(),
         "cache_bytes": vault.cache.used(),

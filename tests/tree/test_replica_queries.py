@@ -62,6 +62,8 @@ def test_a_local_create_is_seen_at_once() -> None:
     assert (replica.ino_of(f), replica.st_of(provisional_ino(1))) == (provisional_ino(1), f)
     assert replica.next_k() == 2
     assert [path for path, _ in replica.walk()] == [b"/d", b"/d/f"]
+    assert [replica.find(path) for path in (b"", b"/", b"d", b"/d/./f", b"d//f/")] == [ROOT_ST, ROOT_ST, d, f, f]
+    assert [replica.find(path) for path in (b"f", b"d/x/f", b"d/f/x", b"d/..")] == [None] * 4
     assert (replica.node(ROOT_ST).nlink, replica.node(d).nlink, replica.node(f).nlink) == (3, 2, 1)  # type: ignore[union-attr]
 
 
