@@ -2,13 +2,15 @@
 
 import hashlib
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from cryptfs.crypto.keys import KeyLabel
-from cryptfs.crypto.seal import sealed_len
+from cryptfs.crypto.keys import KeyLabel, chunk_ctx
+from cryptfs.crypto.seal import seal, sealed_len
+from cryptfs.errors import HostileStore
 from cryptfs.format.content import WHERE_PACK, Content, Inline, Loc, MRef, Paged, Root, Run
 from cryptfs.format.manifest import seal_root
 from cryptfs.format.names import root_inode
@@ -42,6 +44,7 @@ def noise(seed: int, length: int) -> bytes:
 def plant_pack(folder: Path, data: bytes) -> bytes:
     """An object under the name of a pack; returns its id."""
     digest = hashlib.sha256(data).digest()
+    (folder / "p").mkdir(exist_ok=True)
     (folder / "p" / digest.hex()).write_bytes(data)
     return digest
 
@@ -162,3 +165,51 @@ async def test_writer_whose_clock_is_far_ahead_does_not_keep_all_history_for_eve
         anna.upkeep.open_for = lambda: float("inf")  # type: ignore[method-assign]
         assert (await anna.collector.run(now=True)).expired >= 0
         assert await read_file(anna, b"f") == b"2"
+
+
+async def test_writer_who_names_a_hash_for_other_bytes_puts_them_into_no_other_file(world: World) -> None:
+    """What was opened once is kept by its hash; so that is compared first, however sure the place is."""
+    bob = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as anna:
+        await write_file(anna, b"f", b"honest" * 100_000)
+        await anna.sync()
+        async with bob.open() as his:
+            await his.exchange.pull()
+            op, pack = names_hashes_of(his, b"f", world.folder)
+            forgery = Forgery.of(his, his.standing.log_id, bob.keys.sign_seed)
+            forgery.but(ops=(op,), packs=(pack,)).plant(world.folder)
+    carol = await world.admit("Carol", Tier.WRITER)
+    async with carol.open() as hers:
+        trap = hers.replica.lookup(1, b"forged")
+        assert trap is not None
+        opened = hers.open_file(trap.st)
+        for _ in range(2):
+            with suppress(HostileStore):
+                await opened.read(5, 10)
+        hers.release_file(opened)
+        entry = hers.replica.lookup(1, b"f")
+        assert entry is not None
+        honest = hers.open_file(entry.st)
+        assert bytes(await honest.read(6, 6)) == b"honest"
+        hers.release_file(honest)
+
+
+def names_hashes_of(seen: Vault, victim: bytes, folder: Path) -> tuple[Create, PackRef]:
+    """A file that says it has the chunks of another, and names a place where others lie, sealed under the same key."""
+    entry = seen.replica.lookup(1, victim)
+    assert entry is not None
+    (version,) = seen.replica.versions(entry.st)
+    true = content_of(version)
+    assert isinstance(true.body, Inline)
+    (run,) = true.body.spans
+    assert isinstance(run, Run)
+    fk, sealed = seen.keyring.open_file_key(true.keys[0], true.fid), b""
+    for index in range(run.count):
+        plain = b"evil!!" * 20_000
+        plain = plain[: min(1 << 16, true.size - (index << 16))]
+        sealed += seal(fk, chunk_ctx(seen.vault_id, true.fid, run.fkv, index, len(plain), 0), plain)
+    pack = plant_pack(folder, sealed)
+    false = msgspec.structs.replace(run, loc=Loc(WHERE_PACK, pack, 0))
+    content = msgspec.structs.replace(true, body=Inline((false,)))
+    op = Create(root_inode(seen.vault_id), b"forged", KIND_FILE, 0o644, 1, 1, 0, 1, b"", content)
+    return op, PackRef(pack, len(sealed), PACK_SHARED)
