@@ -59,9 +59,9 @@ from cryptfs.format.statement import Cut, NewLog
 from cryptfs.tree.facts import anchored, moved
 from cryptfs.tree.renaming import Names, rename_ids
 from cryptfs.vault.administration import desk_of, publish
+from cryptfs.vault.found import Found
 from cryptfs.vault.journal import Base, Entry, Opener, Submitted
 from cryptfs.vault.rebuilding import rebuild
-from cryptfs.vault.replay import Found
 from cryptfs.vault.vault import Vault
 from cryptfs.vault.wholepack import WholePack
 

@@ -25,6 +25,7 @@ from cryptfs.tree.replica import Replica
 from cryptfs.tree.schema import ReplicaDamaged
 from cryptfs.vault.cache import Cache, SegmentNames
 from cryptfs.vault.disk import local_disk
+from cryptfs.vault.found import Found
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.joining import Joining
 from cryptfs.vault.journal import Base, Journal, Recovered
@@ -32,7 +33,7 @@ from cryptfs.vault.logs import Logs
 from cryptfs.vault.members import load_membership
 from cryptfs.vault.newlog import GoingOn
 from cryptfs.vault.news import News
-from cryptfs.vault.replay import Found, Replay
+from cryptfs.vault.replay import Replay
 from cryptfs.vault.standing import Standing
 from cryptfs.vault.trust import Trust
 from cryptfs.vault.upload import Sender
