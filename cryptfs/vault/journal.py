@@ -34,8 +34,8 @@ from cryptfs.format.segment_body import PackRef
 from cryptfs.vault.disk import local_disk, sync_directory
 
 __all__ = [
-    "Base", "Entry", "Journal", "Opener", "Owed", "PackClosed", "PackConfirmed", "PackOpened", "Record", "Recovered",
-    "Sealed", "SegmentConfirmed", "Submitted", "Wrote",
+    "Base", "Entry", "Journal", "Names", "Opener", "Owed", "PackClosed", "PackConfirmed", "PackOpened", "Record",
+    "Recovered", "Sealed", "SegmentConfirmed", "Submitted", "Wrote",
 ]  # fmt: skip
 
 _MAGIC: Final = b"CFSJRNL2"
