@@ -1,4 +1,4 @@
-"""`cryptfs-admin invite`, `requests`, `approve`, `deny`, `add`: letting somebody in."""
+"""`cryptfs-admin invite`, `uninvite`, `requests`, `approve`, `deny`, `add`: letting somebody in."""
 
 import base64
 import datetime as dt

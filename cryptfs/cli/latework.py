@@ -87,9 +87,9 @@ def close(*, name: str, who: str, lost: bool, yes: bool, as_json: bool, passphra
     home = VaultHome.of(name)
     chosen = act(home, passphrase_file, "who", who=who)
     devices = ", ".join(chosen["devices"])
-    said = [f"This closes the log of {chosen['member']} ({devices}) where it stands here. What has not arrived by now"]
-    said[0] += " does not count until the device sends it again." if not lost else " is given up for good."
-    agree(said, f"Close the log of {chosen['member']} ({devices})?", yes=yes)
+    fate = "is given up for good" if lost else "does not count until the device sends it again"
+    said = f"This closes the log of {chosen['member']} ({devices}) where it stands here. What has not arrived by now {fate}."
+    agree([said], f"Close the log of {chosen['member']} ({devices})?", yes=yes)
     answer = act(home, passphrase_file, "close", entries=chosen["entries"], lost=lost)
     if as_json:
         document(answer)
