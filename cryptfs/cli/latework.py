@@ -88,10 +88,11 @@ def close(*, name: str, who: str, lost: bool, yes: bool, as_json: bool, passphra
     chosen = act(home, passphrase_file, "who", who=who)
     devices = ", ".join(chosen["devices"])
     fate = "is given up for good" if lost else "does not count until the device sends it again"
-    said = f"This closes the log of {chosen['member']} ({devices}) where it stands here. What has not arrived by now {fate}."
-    agree([said], f"Close the log of {chosen['member']} ({devices})?", yes=yes)
+    whose = f"{chosen['member']} ({devices})"
+    said = f"This closes the log of {whose} where it stands here. What has not arrived by now {fate}."
+    agree([said], f"Close the log of {whose}?", yes=yes)
     answer = act(home, passphrase_file, "close", entries=chosen["entries"], lost=lost)
     if as_json:
         document(answer)
     else:
-        line(safe(f"The log of {chosen['member']} ({devices}) is closed."))
+        line(safe(f"The log of {whose} is closed."))
