@@ -70,6 +70,10 @@ class NotAllowed(CryptfsError):
     exit_code = 77
 
 
+class NotLetIn(NotAllowed):
+    """This device has asked to be let in, and is not in."""
+
+
 class WrongPassphrase(NotAllowed):
     """The key file does not open; says nothing about why."""
 

@@ -28,7 +28,7 @@ from cryptfs.crypto.certificate import judge_pinned
 from cryptfs.crypto.keyfile import DeviceKeys, KeyPair, is_protected
 from cryptfs.crypto.keys import LocalSecret, new_sign_seed, random_bytes
 from cryptfs.crypto.selfsigned import make_certificate
-from cryptfs.errors import ConfigError, NotAllowed, NotFound, StoreError, UsageError
+from cryptfs.errors import ConfigError, NotAllowed, NotFound, NotLetIn, StoreError, UsageError
 from cryptfs.faults import Faults
 from cryptfs.format.join import Token, decode_token
 from cryptfs.group.membership import Membership
@@ -90,7 +90,7 @@ def join(
     point = place_for(home, mountpoint) if mount or mountpoint is not None else None
     passphrase = None
     if home.exists():
-        keys = _known_keys(home, ticket, passphrase_file)
+        keys = _known_keys(home, ticket, brought, passphrase_file)
     else:
         display = display_name or _ask_display(cert)
         keys = make_keys(ticket.vault, display, brought, by_certificate=brought is not None and not ticket.secret)
@@ -114,13 +114,21 @@ def join(
         line(f"The request is in the folder. Once it is approved, mount the vault with `cryptfs mount {name}`.")
 
 
-def _known_keys(home: VaultHome, ticket: Token, passphrase_file: Path | None) -> DeviceKeys:
-    """The keys of an earlier attempt. Raises UsageError if they are another vault's, or this device is in already."""
+def _known_keys(home: VaultHome, ticket: Token, brought: KeyPair | None, passphrase_file: Path | None) -> DeviceKeys:
+    """The keys of an earlier attempt.
+
+    Raises UsageError if they are another vault's or not the ones `brought`, or this device is in already.
+    """
     keys = unlock(home, passphrase_file)
     if keys.vault != ticket.vault:
         raise UsageError(f"There is another vault called '{home.name}' on this device.", "Give this one another NAME.")
     if Joining(home, keys).token is None:
         raise UsageError(f"This device is in the vault '{home.name}' already.", f"Use `cryptfs mount {home.name}`.")
+    if brought is not None and brought.cert_der != keys.cert_der:
+        raise UsageError(
+            "This device has asked already, with another certificate.",
+            f"`cryptfs leave {home.name}` forgets that; then join by a new invitation.",
+        )
     return keys
 
 
@@ -240,7 +248,8 @@ async def _ask(home: VaultHome, url: str, keys: DeviceKeys, wait: bool) -> bool:
 def leave(*, name: str, yes: bool, recovery_file: Path | None, passphrase_file: Path | None) -> None:
     """Send what is not sent yet, close this device's log, and delete its keys and everything local of the vault NAME.
 
-    The place in the group stays until an administrator removes it: `cryptfs-admin members` shows who has left.
+    The place in the group stays until an administrator removes it: `cryptfs-admin members` shows who has left. A device
+    that is not in yet forgets that it asked.
     """
     home = VaultHome.of(name)
     home.require()
@@ -253,10 +262,14 @@ def leave(*, name: str, yes: bool, recovery_file: Path | None, passphrase_file: 
         f"Leave '{name}' for good?",
         yes=yes,
     )
-    trio.run(_leave, home, recovery_file, passphrase_file)
+    try:
+        trio.run(_leave, home, recovery_file, passphrase_file)
+        advice = "Tell an administrator to remove it: `cryptfs-admin remove`."
+    except NotLetIn:  # so it has written nothing, and holds no key of the vault
+        advice = "It had not come in. An administrator turns a request that is left down: `cryptfs-admin deny`."
     _wipe(home)
     line(f"This device has left '{name}'.")
-    note("Tell an administrator to remove it: `cryptfs-admin remove`.")
+    note(advice)
 
 
 async def _leave(home: VaultHome, recovery_file: Path | None, passphrase_file: Path | None) -> None:

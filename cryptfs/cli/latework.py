@@ -46,7 +46,7 @@ def late(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
 def accept(*, name: str, which: str, yes: bool, as_json: bool, passphrase_file: Path | None) -> None:
     """Have the late changes in a log of the vault NAME count, in their old places, for everybody.
 
-    WHICH is the beginning of the log's id, or the device as `late` shows it. Conflicts become conflicted copies.
+    LOG is the beginning of the log's id, or who made them: NAME or NAME/DEVICE. Conflicts become conflicted copies.
     """
     said = ["These changes will be merged for everybody, as if they had arrived in time. That cannot be taken back."]
     agree(said, f"Accept the late changes of {which}?", yes=yes)

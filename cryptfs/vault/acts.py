@@ -169,8 +169,9 @@ def _welcome(one: do.Welcome) -> Answer:
 
 async def _deny(vault: Vault, arguments: Arguments) -> Answer:
     request = await do.find_request(vault, _text(arguments, "request"))
+    shown = _request(vault, request)
     await do.deny(vault, request)
-    return {"request": request.id, "name": request.asking.body.display}
+    return {"request": request.id, "name": shown["invited_as"] or shown["name"]}
 
 
 def _der(arguments: Arguments, key: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import Final
 
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import local_key
-from cryptfs.errors import NotAllowed
+from cryptfs.errors import NotLetIn
 from cryptfs.format.codec import FMT, Wire, check_fmt
 from cryptfs.format.join import Token, decode_token, encode_token
 from cryptfs.format.names import segment_name
@@ -90,16 +90,16 @@ class Joining:
     async def check(self, sender: Sender, membership: Membership) -> None:
         """What the first opening demands; afterwards nothing of the joining is left. Nothing to do for who is in long.
 
-        Raises HostileStore if the store shows less than the inviter had seen, NotAllowed while nobody has approved.
+        Raises HostileStore if the store shows less than the inviter had seen, NotLetIn while nobody has approved.
         """
         token = self.token
         if token is None:
             return
         if membership.removed_by:
             who = " and ".join(sorted(membership.name_of(one) for one in membership.removed_by))
-            raise NotAllowed(f"This device was let in, and removed again by {who}.", "Ask for a new invitation.")
+            raise NotLetIn(f"This device was let in, and removed again by {who}.", "Ask for a new invitation.")
         if membership.entry is None:
-            raise NotAllowed("The request of this device waits for an administrator.", "Ask for it to be approved.")
+            raise NotLetIn("The request of this device waits for an administrator.", "Ask for it to be approved.")
         op = membership.graph.node(membership.entry.id).statement.payload.op
         as_of = op.as_of if isinstance(op, Add) else None
         present = {one: await _is_there(sender, one) for one in {token.as_of, as_of} if one is not None}

@@ -184,10 +184,37 @@ def test_a_reader_leaves_too(anna: Person, person: Callable[[str], Person]) -> N
     assert not list(carol.home.rglob("*.cfs"))
 
 
+def test_who_asked_can_forget_that_and_ask_with_a_certificate(
+    anna: Person, person: Callable[[str], Person], tmp_path: Path
+) -> None:
+    eve, token = person("eve"), invite(anna)
+    eve.join(token, "--display-name", "Eve")
+    pair = ("--cert", tmp_path / "cert.pem", "--key", tmp_path / "key.pem")
+    subprocess.run(
+        (
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 100 -subj /CN=eve "
+            f"-keyout {pair[3]} -out {pair[1]} -addext basicConstraints=critical,CA:FALSE"
+        ).split(),
+        check=True,
+        capture_output=True,
+    )
+    again = eve.user("join", token, "team", "--no-passphrase", "--no-wait", *pair)
+    assert (again.code, two_lines(again)[0]) == (
+        64,
+        "cryptfs: This device has asked already, with another certificate.",
+    )
+    assert eve.user("leave", "team", "--yes").code == 0
+    assert not list(eve.home.rglob("*.cfs"))
+    eve.join(invite(anna), *pair)
+
+
 def test_deny_turns_a_request_down(anna: Person, person: Callable[[str], Person]) -> None:
     person("eve").join(invite(anna), "--display-name", "Eve")
     assert anna.must("deny", "team", "Eve") == "The request of Eve is turned down.\n"
     assert anna.admin("requests", "team").err == "Nobody is asking.\n"
+    # Whoever was invited under a name is called by it, whatever the request says.
+    person("dan").join(anna.must("invite", "team", "--role", "reader", "--name", "Dan").strip(), "--display-name", "X")
+    assert anna.must("deny", "team", "Dan") == "The request of Dan is turned down.\n"
 
 
 def test_noise_among_the_requests_is_counted_and_named(anna: Person, store_dir: Path) -> None:

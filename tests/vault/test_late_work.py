@@ -7,7 +7,7 @@ import pytest
 from cryptfs.errors import NotAllowed, UsageError
 from cryptfs.group.authority import Tier
 from cryptfs.vault.administration import remove
-from cryptfs.vault.latework import accept, close_log, discard, late_work
+from cryptfs.vault.latework import accept, close_log, discard, late_work, log_of
 from cryptfs.vault.people import describe
 from cryptfs.vault.unsent import read_whole, unsent_files
 from cryptfs.vault.vault import Vault
@@ -76,6 +76,17 @@ async def test_late_work_that_was_discarded_is_listed_no_more_and_has_no_effect(
     async with world.anna.open() as vault:
         assert not await late_work(vault)
         assert vault.replica.lookup(1, b"late") is None
+
+
+async def test_late_work_is_found_by_whom_it_is_and_by_the_id_of_its_log(world: World) -> None:
+    await removed_with_late_work(world)
+    async with world.anna.open() as vault:
+        (late,) = await late_work(vault)
+        label = late.who.removeprefix("Bob (").removesuffix(")")
+        for word in (late.log.hex()[:8], late.who, "Bob", f"Bob/{label}"):
+            assert log_of(vault, word) == late.log
+        with pytest.raises(UsageError):
+            log_of(vault, "Carol")
 
 
 async def test_a_writer_can_neither_accept_nor_close(world: World) -> None:
