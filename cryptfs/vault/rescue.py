@@ -3,11 +3,19 @@
 Whoever holds a container deletes it once everybody has acknowledged that it is retired, and a segment acknowledges
 what it has seen. So before each seal every record that an unsent change relies on, in this segment or a later one, is
 copied into a pack of our own, unless its holder has copied it already (docs/replication.md, "Collection").
+
+A record that is nowhere is waited for, as the folder may lag, but not for ever: whoever may write could else name a
+pack that never was, retire it, and keep everything from being sent that is built on it. The file then goes without the
+chunk, as it does anyway; and should the pack turn up, its holder sees our reference before it deletes.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import trio
+
+from cryptfs.errors import Damaged
 from cryptfs.format.content import Loc
 from cryptfs.tree.merge_containers import RETIRED
 from cryptfs.vault.containers import Container, Ref
@@ -19,28 +27,38 @@ if TYPE_CHECKING:
 
 __all__ = ["Rescue"]
 
+log = logging.getLogger(__name__)
+
+_PATIENCE: Final = 600.0
+"""Seconds that a record may be nowhere before its file goes without it."""
+
+_Key = tuple[int, bytes]
+"""A container: where, and its id."""
+
 
 class Rescue:
     """Looks after the unsent contents of one vault."""
 
     def __init__(self, vault: "Vault") -> None:
         self._vault = vault
+        self._missing_since: dict[_Key, float] = {}
+        self._given_up: set[_Key] = set()
 
     def needed(self) -> bool:
         """Whether an unsent change refers to something retired. No waiting."""
         if not self._vault.replica.uses.any_retired():
             return False
-        look = _Look(self._vault)
+        look = _Look(self._vault, self._given_up)
         return any(look.unknown(file) or look.manifest(file) or look.chunks(file) for file in self._unsent())
 
     async def bring_out(self) -> None:
         """Copy what is needed, and journal where it lies.
 
-        Raises Damaged if a record is nowhere, StoreError, LocalDisk.
+        Raises Damaged while a record that is nowhere is waited for, StoreError, LocalDisk.
         """
         if not self._vault.replica.uses.any_retired():
             return
-        look = _Look(self._vault)
+        look = _Look(self._vault, self._given_up)
         for file in list(self._unsent()):
             if look.unknown(file):
                 await file.load_all()
@@ -60,7 +78,12 @@ class Rescue:
             ref = file.map.get(index)
             if ref is None or not locate(ref)[0].id:
                 continue  # written here and not sent: it lies in no container yet
-            record = await records.fetch_record(ref, file.sealed_len(index))
+            try:
+                record = await records.fetch_record(ref, file.sealed_len(index))
+            except Damaged:
+                if not self._gives_up(locate(ref)[0]):
+                    raise
+                continue
             found.append((index, ref, bytes(record)))
         still = [(index, ref, record) for index, ref, record in found if file.map.get(index) is ref]
         if whole and len(still) < len(found):
@@ -75,13 +98,22 @@ class Rescue:
         if copies:
             file.replace_records(copies, whole=whole)
 
+    def _gives_up(self, container: Container) -> bool:
+        key, now = (container.where, container.id), trio.current_time()
+        if now - self._missing_since.setdefault(key, now) < _PATIENCE:
+            return False
+        if key not in self._given_up:
+            log.warning("a record that an unsent change keeps is nowhere: its file goes without it")
+        self._given_up.add(key)
+        return True
+
 
 class _Look:
-    """One look at what is retired; remembers the answers."""
+    """One look at what is retired; remembers the answers. `given_up`: containers that count as not retired."""
 
-    def __init__(self, vault: "Vault") -> None:
+    def __init__(self, vault: "Vault", given_up: set[_Key]) -> None:
         self._vault = vault
-        self._known: dict[tuple[int, bytes], bool] = {}
+        self._known: dict[_Key, bool] = dict.fromkeys(given_up, False)
 
     def unknown(self, file: FileContent) -> bool:
         """Whether chunks of an older version show through whose places are not loaded."""

@@ -14,11 +14,12 @@ from cryptfs.errors import HostileStore
 from cryptfs.format.content import WHERE_PACK, Content, Inline, Loc, MRef, Paged, Root, Run
 from cryptfs.format.manifest import seal_root
 from cryptfs.format.names import root_inode
-from cryptfs.format.operation import KIND_FILE, Create, Range, Relocate
+from cryptfs.format.operation import KIND_FILE, Create, Range, Relocate, Retire, Where
 from cryptfs.format.pack import PACK_SHARED
 from cryptfs.format.segment_body import PackRef
 from cryptfs.group.authority import Tier
 from cryptfs.vault import administration as do
+from cryptfs.vault import rescue
 from cryptfs.vault.oldkeys import content_of
 from cryptfs.vault.people import choose
 from cryptfs.vault.stored import StoredContent
@@ -213,3 +214,36 @@ def names_hashes_of(seen: Vault, victim: bytes, folder: Path) -> tuple[Create, P
     content = msgspec.structs.replace(true, body=Inline((false,)))
     op = Create(root_inode(seen.vault_id), b"forged", KIND_FILE, 0o644, 1, 1, 0, 1, b"", content)
     return op, PackRef(pack, len(sealed), PACK_SHARED)
+
+
+async def test_writer_who_retires_a_pack_that_never_was_stalls_nobody_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = await world.admit("Bob", Tier.WRITER)
+    carol = await world.admit("Carol", Tier.WRITER)
+    async with world.anna.open() as anna:
+        await write_file(anna, b"f", b"honest" * 100_000)
+        await anna.sync()
+    async with carol.open() as hers, bob.open() as his:
+        await his.exchange.pull()
+        op, pack = names_hashes_of(his, b"f", world.folder)
+        (world.folder / "p" / pack.id.hex()).unlink()
+        forged = Forgery.of(his, his.standing.log_id, bob.keys.sign_seed)
+        forged.but(ops=(op,), packs=(pack,)).plant(world.folder)
+        await hers.exchange.pull()
+        trap = hers.replica.lookup(1, b"forged")
+        assert trap is not None
+        content = hers.open_file(trap.st)
+        await content.write(0, b"x" * 65536, 1)  # the rest of the trap is kept
+        hers.release_file(content)
+        await write_file(hers, b"other", b"mine")
+        await his.exchange.pull()
+        retiring = Forgery.of(his, forged.log_id, forged.seed)
+        retiring.but(ops=(Retire((Where(WHERE_PACK, pack.id),)),)).plant(world.folder)
+        await hers.exchange.pull()
+        with pytest.raises(HostileStore):
+            await hers.sealer.seal()  # the folder may only lag
+        monkeypatch.setattr(rescue, "_PATIENCE", 0.0)
+        assert await hers.sealer.seal()
+        await his.exchange.pull()
+        assert await read_file(his, b"other") == b"mine"
