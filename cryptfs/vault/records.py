@@ -27,6 +27,8 @@ SOLO_PACK_TARGET: Final = PACK_SOLO_TARGET - MIB
 _OPENED_MAX: Final = 32 << 20
 """Bytes of opened chunks kept in memory."""
 
+_Place = tuple[bytes, int, bytes, int, bytes, int]
+
 _MOVES_MAX: Final = 64
 """Moves by holders followed in a row; they may say anything, also a circle."""
 
@@ -81,7 +83,7 @@ class Records:
         self.local: dict[int, OpenPack] = {}
         """Packs by number that have no object in the store yet, filling or closed."""
         # By place as well as by hash: who signs a hash for another file shall not be shown this one's bytes there.
-        self._opened: OrderedDict[tuple[bytes, int, bytes], bytes] = OrderedDict()
+        self._opened: OrderedDict[_Place, bytes] = OrderedDict()
         self._opened_bytes = 0
         self._clock = 0
         self._doubted: set[bytes] = set()
@@ -143,7 +145,7 @@ class Records:
 
     def opened(self, fid: bytes, index: int, ref: Ref, plain_len: int) -> bytes | None:
         """The plaintext of a chunk if it is in memory."""
-        place = (fid, index, ref.hash)
+        place = _place(fid, index, ref)
         plain = self._opened.get(place)
         if plain is None or len(plain) != plain_len:
             return None
@@ -156,8 +158,7 @@ class Records:
         Raises LocalDisk.
         """
         record = self.record_here(ref, plain_len)
-        # What is kept is found by its hash, also for another content that names it; the place was for this one alone.
-        if record is None or not _is(record, ref.hash):
+        if record is None:
             return None
         try:
             plain = open_sealed(fk, chunk_ctx(self._vault, fid, ref.fkv, index, plain_len, 0), record)
@@ -206,7 +207,7 @@ class Records:
 
     def remember(self, fid: bytes, index: int, ref: Ref, plain: bytes) -> None:
         """Keep an opened chunk."""
-        opened, place = self._opened, (fid, index, ref.hash)
+        opened, place = self._opened, _place(fid, index, ref)
         if place in opened:
             return
         opened[place] = plain
@@ -266,6 +267,15 @@ class Records:
         if record is not None and _is(record, ref.hash):
             return record
         raise Damaged("a part of a file is damaged in the store")
+
+
+def _place(fid: bytes, index: int, ref: Ref) -> _Place:
+    """What an opened chunk is found by: also its place, for a pack is trusted as a whole.
+
+    Whoever may write can name one record's hash and another record's place; what lies there is for that content alone.
+    """
+    container, off = locate(ref)
+    return fid, index, ref.hash, container.num, container.id, off
 
 
 def _is(record: bytes | memoryview, digest: bytes) -> bool:
