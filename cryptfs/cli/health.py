@@ -11,7 +11,7 @@ from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.checking import Report, check_vault
 from cryptfs.cli.doctor import Finding, examine_machine, examine_vault
 from cryptfs.cli.opening import open_here
-from cryptfs.cli.output import document, line, note, progress, safe, size
+from cryptfs.cli.output import counted, document, line, note, progress, safe, size
 from cryptfs.errors import ConfigError, HostileStore
 from cryptfs.store import open_store
 from cryptfs.vault.home import VaultHome, known_vaults
@@ -92,7 +92,10 @@ async def _check(home: VaultHome, passphrase_file: Path | None, percent: float) 
 
 
 def _print_report(report: Report) -> None:
-    line(f"{report.segments} segments signed, {report.files} files in {report.objects} objects.")
+    line(
+        f"{counted(report.segments, 'segment')} signed, {counted(report.files, 'file')} in "
+        f"{counted(report.objects, 'object')}."
+    )
     if report.objects_read:
         line(f"{report.objects_read} packs read to the last byte.")
     if report.unsent:

@@ -17,7 +17,7 @@ __all__ = ["PENDING_MAX", "Batch", "Pending"]
 
 PENDING_MAX: Final = 50_000
 """Operations; more are refused until some are sealed."""
-_BATCH_OPS: Final = 8_000
+_BATCH_OPS: Final = 6_000
 _BATCH_BYTES: Final = 2_500_000
 """Estimated encoded bytes of a batch: a segment holds 4 MiB, of which 1 MiB may be records."""
 

@@ -27,7 +27,7 @@ _SEAL_LATEST: Final = 10.0
 """Seconds: a change is journaled, sealed when nothing followed it, sealed in any case."""
 _HAND_OVER_AFTER: Final = 5_000_000_000
 """ns that a change stays in memory alone while its file is open."""
-_SEAL_OPS: Final = 5_000
+_SEAL_OPS: Final = 4_000
 """Pending operations that are sealed at once: each keeps a kilobyte in memory, and more come while that is done."""
 _LULL: Final = 0.3
 _LULL_LATEST: Final = 5.0
