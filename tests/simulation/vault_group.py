@@ -36,7 +36,7 @@ from cryptfs.vault.upkeep import Upkeep
 from cryptfs.vault.vault import Vault
 from tests.simulation.tree_device import check_tree
 from tests.vault.administration_world import Device, World
-from tests.vault.test_histories import Hand, shown
+from tests.vault.random_hand import Hand, shown
 from tests.vault.vault_faults import state_of
 
 T = TypeVar("T")

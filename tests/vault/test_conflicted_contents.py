@@ -1,13 +1,15 @@
 """A file that two devices change at once: each content is where the tree shows it, from the first moment on."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from cryptfs.errors import StoreGone
 from cryptfs.group.authority import Tier
 from cryptfs.vault.vault import Vault
 from tests.vault.administration_world import World
-from tests.vault.vault_workshop import read_file, write_file
+from tests.vault.vault_workshop import make_file, read_file, remove_file, write_file
 
 pytestmark = pytest.mark.usefixtures("still")
 
@@ -87,3 +89,59 @@ async def test_after_a_crash_unsent_changes_lie_on_the_version_they_were_made_to
             (copy,) = set(names(here)) - {b"f"}
             assert await read_file(here, b"f") == b"A" * 200_000
             assert await read_file(here, copy) == b"a" * 100_000 + b"BOB" + b"a" * 99_997
+
+
+async def test_a_file_made_and_removed_here_stays_if_it_was_merged_with_what_others_made_alike(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    bob = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as anna, bob.open() as here:
+        make_file(anna, b"f")
+        await anna.sync()
+        make_file(here, b"f")  # the same, at the same time
+        remove_file(here, b"f")
+        await here.exchange.pull()
+        assert names(here) == [b"f"], "Anna's file was not seen when Bob's was removed"
+        entry = here.replica.lookup(1, b"f")
+        assert entry is not None
+        content = here.open_file(entry.st)
+        await content.write(0, b"by Bob", 1_000)  # based on the version that is both's
+        await here.sealer.seal()  # the change is not handed over yet
+        here.release_file(content)
+        await here.sync()
+        await anna.exchange.pull()
+        assert await read_file(anna, b"f") == await read_file(here, b"f") == b"by Bob"
+
+
+async def test_unsent_changes_wait_for_the_version_they_were_made_to(tmp_path: Path) -> None:
+    """The cache is lost while the store shows only a part: nothing is put on top of bytes that are not here."""
+    world = World(tmp_path)
+    bob = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as anna:
+        await write_file(anna, b"first", b"1")
+        await anna.sync()
+        before = {path.name for path in (world.folder / "l").iterdir()}
+        await write_file(anna, b"f", b"a" * 200_000)
+        await anna.sync()
+    async with bob.open() as here:
+        await here.exchange.pull()
+        await write_file(here, b"f", b"BOB", 100_000)
+        await here.commit()
+
+        async def drop_dead() -> None:
+            here.sender.give_up()
+
+        here.shut_down = drop_dead  # type: ignore[method-assign, assignment]
+    shutil.rmtree(bob.home.cache_dir)
+    hidden = [path for path in (world.folder / "l").iterdir() if path.name not in before]
+    assert hidden
+    for path in hidden:
+        path.rename(tmp_path / path.name)
+    with pytest.raises(StoreGone, match="unsent changes were made to"):
+        async with bob.open():
+            pass
+    for path in hidden:
+        (tmp_path / path.name).rename(path)
+    async with bob.open() as here:
+        assert await read_file(here, b"f") == b"a" * 100_000 + b"BOB" + b"a" * 99_997
