@@ -354,8 +354,8 @@ class FileContent(ReadContent):
         self._log = None
         if self.detached:
             self._unsubmitted.clear()
-            self.cut_since = -1
-            self.changed = False
+            self.cut_since, self.changed = -1, False
+            self._unlog()
             return
         self.lineage.write_key()  # also an empty or all-hole content has a lineage and a key
         delta = Delta(
@@ -367,6 +367,12 @@ class FileContent(ReadContent):
         self.cut_since = -1
         self.changed = self.logged = False
         self.pending += 1
+
+    def _unlog(self) -> None:
+        """What no hand-over will tell must not come back after a crash, should others bring the file back."""
+        if self.logged:
+            self._host.drop_writes(self)
+            self.logged = False
 
     def replace_records(self, copies: dict[int, Ref], *, whole: bool) -> None:
         """Take copies of the same records elsewhere, and hand that over. `whole`: nothing below counts any more."""
@@ -438,6 +444,7 @@ class FileContent(ReadContent):
 
     def forget(self) -> None:
         """Drop unsealed plaintext: the file is gone."""
+        self._unlog()
         for buffer in self._dirty.values():
             self._host.dirty_bytes -= len(buffer)
         self._dirty.clear()

@@ -10,6 +10,7 @@ from cryptfs.format.segment import LogHead, PackRef, parse_segment
 from cryptfs.vault.chunkmap import decode_delta
 from cryptfs.vault.journal import (
     Base,
+    Dropped,
     Entry,
     Names,
     Opener,
@@ -70,6 +71,8 @@ class Found:
                     self.wrote.pop(decode_delta(entry.delta).st, None)
             case Wrote():
                 self.wrote.setdefault(entry.st, []).append(entry)
+            case Dropped():
+                self.wrote.pop(entry.st, None)
             case Record():
                 self.records.append(entry)
             case PackOpened():

@@ -34,8 +34,8 @@ from cryptfs.format.segment_body import PackRef
 from cryptfs.vault.disk import local_disk, sync_directory
 
 __all__ = [
-    "Base", "Entry", "Journal", "Names", "Opener", "Owed", "PackClosed", "PackConfirmed", "PackOpened", "Record",
-    "Recovered", "Sealed", "SegmentConfirmed", "Submitted", "Wrote",
+    "Base", "Dropped", "Entry", "Journal", "Names", "Opener", "Owed", "PackClosed", "PackConfirmed", "PackOpened",
+    "Record", "Recovered", "Sealed", "SegmentConfirmed", "Submitted", "Wrote",
 ]  # fmt: skip
 
 _MAGIC: Final = b"CFSJRNL2"
@@ -144,6 +144,12 @@ class Wrote(_Entry, frozen=True, tag=9):
     base: Ver
 
 
+class Dropped(_Entry, frozen=True, tag=12):
+    """What `Wrote` said of node `st` counts no more: the file was removed here before that was handed over."""
+
+    st: int
+
+
 class Opener(_Entry, frozen=True, tag=10):
     """The statement `data`, an object called `name`, opens this device's next log; it may be published already."""
 
@@ -159,7 +165,7 @@ class Owed(_Entry, frozen=True, tag=11):
 
 Entry = (
     Base | Submitted | Record | PackOpened | PackClosed | PackConfirmed | Sealed | SegmentConfirmed | Names | Wrote
-    | Opener | Owed
+    | Dropped | Opener | Owed
 )  # fmt: skip
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -238,7 +238,7 @@ class GoingOn:
             pending[k] = Submitted(k, entry.now_ns, rename_ids(entry.op, names), entry.delta)
         found.pending = pending
         found.wrote = {
-            st: [msgspec.structs.replace(one, ino=names.inode(one.ino)) for one in writes]
+            st: [msgspec.structs.replace(one, ino=names.inode(one.ino), base=names.ver(one.base)) for one in writes]
             for st, writes in found.wrote.items()
         }
         next_k = first + len(again) + len(later)

@@ -73,6 +73,9 @@ class Host(Protocol):
     ) -> None:
         """Journal bytes of a file that is not handed over yet: (offset, bytes), size and mtime of the whole."""
 
+    def drop_writes(self, content: "StoredContent") -> None:
+        """Journal that what `log_write` said of a file counts no more."""
+
     def check_space(self) -> None:
         """Raise LocalDiskFull or Quota when nothing more can be accepted."""
 

@@ -41,6 +41,7 @@ from cryptfs.vault.exchange import Exchange
 from cryptfs.vault.info import file_info, path_of
 from cryptfs.vault.journal import (
     Base,
+    Dropped,
     Entry,
     PackOpened,
     Record,
@@ -171,6 +172,10 @@ class Vault(Contents):
         """Journal what was written to a file that is not handed over yet; for `FileContent`."""
         base = self.replica.extern_ver(b"".join(map(op_id_bytes, content.base_ver)))
         self.journal.append(Wrote(content.origin, self.replica.ino_of(content.origin), size, mtime_ns, pieces, base))
+
+    def drop_writes(self, content: StoredContent) -> None:
+        """Journal that writes of a file count no more; for `FileContent`."""
+        self.journal.append(Dropped(content.origin))
 
     def _accept(self, op: Op, delta: bytes) -> int:
         # What was written before the role changed or an alarm rose is kept; whether it is sealed is another matter.

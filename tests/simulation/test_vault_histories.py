@@ -16,6 +16,10 @@ ONCE_WRONG = {
     (18, 60): "a conflicted copy that was not sent yet read as zeros, and the file itself as what was written here",
     (256, 60): "after a crash changes were put on top of a version they were not made to",
     (1033, 120): "changes of a file whose making had not been read again, after the cache was lost, could not be sent",
+    (
+        10348,
+        100,
+    ): "after a crash bytes came back that were written to a file removed since, which others had brought back",
     (2069, 90): "numbers of operations that had vanished were given again after a crash",
 }
 

@@ -1,16 +1,19 @@
 """fsync puts down the bytes that changed; after a crash they are written again, in order with everything else."""
 
 import random
+from pathlib import Path
 
 import pytest
 import trio
 
+from cryptfs.group.authority import Tier
 from cryptfs.vault.journal import Wrote
 from cryptfs.vault.vault import Vault
+from tests.vault.administration_world import Device, World
 from tests.vault.vault_workshop import Workshop, make_file, read_file, remove_file, write_file
 
 
-async def crash(workshop: Workshop, work: object) -> None:
+async def crash(workshop: Workshop | Device, work: object) -> None:
     """Run `work(vault)` and end without the orderly end, as after SIGKILL."""
 
     async def run() -> None:
@@ -85,6 +88,38 @@ async def test_writes_to_a_file_that_was_removed_are_forgotten(workshop: Worksho
     await crash(workshop, work)
     async with workshop.open() as vault:
         assert vault.replica.lookup(1, b"f") is None
+
+
+@pytest.mark.usefixtures("still")
+async def test_writes_to_a_removed_file_stay_forgotten_when_others_bring_it_back(tmp_path: Path) -> None:
+    """Found by the simulation of whole vaults, seed 10348 with 100 turns."""
+    world = World(tmp_path)
+    bob = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as anna:
+        await write_file(anna, b"f", b"first")
+        await anna.sync()
+
+        async def work(here: Vault) -> None:
+            await here.exchange.pull()
+            entry = here.replica.lookup(1, b"f")
+            assert entry is not None
+            content = here.open_file(entry.st)
+            await content.write(0, b"written before it was removed", 1)
+            content.persist()
+            await here.commit()
+            remove_file(here, b"f")
+            content.detached = True  # as the mount says
+            here.release_file(content)
+            await here.commit()
+            await write_file(anna, b"f", b"by Anna")
+            await anna.sync()
+            await here.exchange.pull()
+            assert await read_file(here, b"f") == b"by Anna", "an edit wins over a removal that had not seen it"
+
+        await crash(bob, work)
+    async with bob.open() as here:
+        assert [name for name, _, _ in here.replica.entries(1)] == [b"f"]
+        assert await read_file(here, b"f") == b"by Anna"
 
 
 async def test_a_new_generation_of_the_journal_keeps_logged_writes_as_a_hand_over(workshop: Workshop) -> None:
