@@ -18,7 +18,7 @@ from cryptfs.group.ends import LogEnd
 from cryptfs.group.graph import Node, StatementGraph, View
 from cryptfs.group.roster import Resolved, Resolver
 
-__all__ = ["Claim", "Missing", "Placed", "counts", "given_up", "judge_segment", "next_stamp"]
+__all__ = ["Claim", "Missing", "Placed", "begins_anywhere", "counts", "given_up", "judge_segment", "next_stamp"]
 
 _STAMP_LIMIT: Final = 1 << 62
 
@@ -141,15 +141,24 @@ def _check_citations(claim: Claim, view: View, opener: Node, heads: list[Placed]
 def _check_start(claim: Claim, graph: StatementGraph, opener: Node, owner: Admission, heads: list[Placed]) -> None:
     """S6: a new log starts above a segment that introduces it, so that nobody has called that stamp stable yet."""
     op = opener.statement.payload.op
+    if begins_anywhere(graph, opener, owner):
+        return
     if isinstance(op, NewLog):
         named = {head.log: head.seq for head in claim.body.vec}
-        behind = any(cut.count > 0 and named.get(cut.log_id, -1) < cut.count - 1 for cut in op.closes)
-        if behind and not _closed_by_another(graph, opener, owner):
+        if any(cut.count > 0 and named.get(cut.log_id, -1) < cut.count - 1 for cut in op.closes):
             raise Invalid("a new log does not start after the logs it closes")
-        return
-    by_recovery = owner.adder is None or owner.adder.tier is Tier.RECOVERY  # the founder, too
-    if not by_recovery and not any(opener.bit & placed.view for placed in heads):
+    elif not any(opener.bit & placed.view for placed in heads):
         raise Invalid("the first segment of a log has not seen the one that introduces its author")
+
+
+def begins_anywhere(graph: StatementGraph, opener: Node, owner: Admission) -> bool:
+    """Whether a log is exempt from S6: who opened it cannot have seen where it ought to begin.
+
+    The founder's first, one of an entry that the recovery key added, and one opened after an administrator's `close`.
+    """
+    if isinstance(opener.statement.payload.op, NewLog):
+        return _closed_by_another(graph, opener, owner)
+    return owner.adder is None or owner.adder.tier is Tier.RECOVERY
 
 
 def _closed_by_another(graph: StatementGraph, opener: Node, owner: Admission) -> bool:

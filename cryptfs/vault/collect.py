@@ -26,7 +26,7 @@ from cryptfs.tree.rows import Container
 from cryptfs.vault.expiry import expire
 from cryptfs.vault.holding import TRIES, Holding
 from cryptfs.vault.repack import Sparse, repack
-from cryptfs.vault.stability import LogSight, owing, sight_of, stable_stamp
+from cryptfs.vault.stability import LogSight, owing, sight_of
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
@@ -116,7 +116,6 @@ class Collector:
         self._vault = vault
         self._holding = Holding(vault)
         self._lock = trio.Lock()
-        self._stable = -1
         self.last: Collected | None = None
         """Outcome of the last run."""
 
@@ -166,8 +165,7 @@ class Collector:
         """S as of now: at or below this stamp no segment can appear any more."""
         vault = self._vault
         vault.reader.flush()
-        self._stable = stable_stamp(self._stable, self._sights())
-        return self._stable
+        return vault.horizon.stable()
 
     # ---- retire ---------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import msgspec
 
 from cryptfs.format.operation import Op, Rekey, Retire
-from cryptfs.format.segment_body import LogHead
+from cryptfs.format.segment_body import Attest, LogHead
 from cryptfs.group.ends import HeldSegment
 from cryptfs.group.graph import StatementGraph, View
 from cryptfs.group.validity import Placed, next_stamp
@@ -31,7 +31,9 @@ class LogState:
 
     `seen`: highest segment of each other log that its segments have named. `telling`: its last segment with operations
     or attestations; `asking`: its last one that retires something, and so waits for everybody's word. `wall_ms`: when
-    its author says that the last segment was made. `taken`: how many segments are in the tree.
+    its author says that the last segment was made. `taken`: how many segments are in the tree. `begun`: stamp of the
+    first segment, -1 before. `attested`: what its segments say of states, by stamp S: number of the first that says
+    anything about it, and the root.
     """
 
     next_seq: int = 0
@@ -44,6 +46,8 @@ class LogState:
     asking: int = -1
     wall_ms: int = 0
     taken: int = 0
+    begun: int = -1
+    attested: dict[int, tuple[int, bytes]] = field(default_factory=dict)
 
     def head(self, log_id: bytes) -> LogHead | None:
         """The last segment; None before the first."""
@@ -61,24 +65,27 @@ class _Kept(msgspec.Struct, array_like=True, frozen=True):
     telling: int
     asking: int
     wall_ms: int
+    begun: int = -1
+    attested: tuple[tuple[int, int, bytes], ...] = ()
 
 
 class Told(msgspec.Struct, array_like=True, frozen=True):
     """What a segment says besides its place: number after its last operation, whether it `tells` anything, or `asks`.
 
-    See `LogState`.
+    See `LogState`. `attest`: stamps and roots of states.
     """
 
     next_n: int
     wall_ms: int
     tells: bool
     asks: bool
+    attest: tuple[Attest, ...] = ()
 
     @classmethod
-    def by(cls, first_op: int, ops: Sequence[Op], wall_ms: int, *, attests: bool = False) -> "Told":
+    def by(cls, first_op: int, ops: Sequence[Op], wall_ms: int, attest: tuple[Attest, ...] = ()) -> "Told":
         """What a segment with these operations says."""
         asks = any(isinstance(op, Retire | Rekey) for op in ops)  # what was there before waits for an answer
-        return cls(first_op + len(ops), wall_ms, bool(ops) or attests, asks)
+        return cls(first_op + len(ops), wall_ms, bool(ops or attest), asks, attest)
 
 
 class _KeptPlace(msgspec.Struct, array_like=True, frozen=True):
@@ -135,8 +142,11 @@ class Logs:
                 one = _decode_log(kept)
                 self._states[log_id] = LogState(
                     one.next_seq, one.digest, one.next_n, one.stamp, one.mheads, dict(one.seen), one.telling,
-                    one.asking, one.wall_ms, one.taken,
+                    one.asking, one.wall_ms, one.taken, one.begun,
+                    {stamp: (seq, root) for stamp, seq, root in one.attested},
                 )  # fmt: skip
+                if one.begun < 0 and (first := self._on_chain(log_id, 0)) is not None:
+                    self._states[log_id].begun = first.stamp  # written before that was kept
             branches = shelf.meta_get(f"branches/{log_id.hex()}")
             if branches is not None:
                 self._branches[log_id] = {digest: seq for seq, digest in _decode_branches(branches)}
@@ -212,6 +222,8 @@ class Logs:
                 found.seen.setdefault(other, number)
             found.telling = max(found.telling, at if one.told.tells else -1)
             found.asking = max(found.asking, at if one.told.asks else -1)
+            found.attested.update((said.stamp, (at, said.root)) for said in one.told.attest)  # the first is met last
+            found.begun = one.stamp
         return found
 
     def _back(self, log_id: bytes, seq: int, digest: bytes) -> Iterator[_KeptPlace]:
@@ -282,6 +294,9 @@ class Logs:
         state.wall_ms = told.wall_ms
         state.telling = head.seq if told.tells else state.telling
         state.asking = head.seq if told.asks else state.asking
+        state.begun = state.begun if head.seq else stamp
+        for said in told.attest:
+            state.attested.setdefault(said.stamp, (head.seq, said.root))
         state.seen.update(named)
         self._unsaved[_chain_key(head.log, head.seq)] = head, kept
         return True
@@ -312,7 +327,8 @@ class Logs:
         one = self.state(log_id)
         kept = _Kept(
             one.next_seq, one.digest, one.next_n, one.stamp, one.mheads, tuple(one.seen.items()), one.taken,
-            one.telling, one.asking, one.wall_ms,
+            one.telling, one.asking, one.wall_ms, one.begun,
+            tuple((stamp, seq, root) for stamp, (seq, root) in one.attested.items()),
         )  # fmt: skip
         self._shelf.meta_set(f"log/{log_id.hex()}", _encode(kept))
         if log_id not in self._saved:

@@ -285,7 +285,7 @@ class LogReader:
         if raw.body2:
             self._names.learn(raw.digest, name)
         head = LogHead(raw.log_id, raw.seq, raw.digest)
-        told = Told.by(body.first_op, body.ops, body.wall_ms, attests=bool(body.attest))
+        told = Told.by(body.first_op, body.ops, body.wall_ms, body.attest)
         on_chain = self._logs.advance(head, body.stamp, body.mheads, body.vec, told, prev=body.prev)
         state, ends = self._logs.state(raw.log_id), self._rules.ends
         if on_chain and state.taken == raw.seq and counts(raw.log_id, raw.seq, ends):

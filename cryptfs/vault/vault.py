@@ -38,6 +38,7 @@ from cryptfs.vault.content import FileContent
 from cryptfs.vault.contents import Contents
 from cryptfs.vault.disk import Space, space_of
 from cryptfs.vault.exchange import Exchange
+from cryptfs.vault.horizon import Horizon
 from cryptfs.vault.info import file_info, path_of
 from cryptfs.vault.journal import (
     Base,
@@ -104,6 +105,7 @@ class Vault(Contents):
         self.certificates = Certificates(
             parts.home.revocation_dir, self.sender, self.membership, self.wall_ms, lambda: self.trust.memory
         )
+        self.horizon = Horizon(self.standing, self.replica)
         self.collector = Collector(self)
         self.acknowledging = Acknowledging(self)
         self.exchange = Exchange(self)
