@@ -33,7 +33,7 @@ _COMMANDS: Final[Table] = {
     "trash": ("past", "List what was deleted."),
     "conflicts": ("conflicts", "List conflicted copies, or settle one."),
     "restore": ("past", "Bring back an old version, or what was deleted."),
-    "fsck": ("health", "Check a vault against its store."),
+    "fsck": ("fsck", "Check a vault against its store."),
     "doctor": ("health", "Check this machine, and how it reaches a vault."),
     "enable": ("service", "Mount a vault at every login."),
     "disable": ("service", "Stop mounting a vault at login."),

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from errno import ENOENT
 from pathlib import Path
 
@@ -55,6 +56,7 @@ class Commands:
             "umount": self._umount,
             "admin": self._admin,
             "collect": self._collect,
+            "heal": self._heal,
             "reencrypt": self._reencrypt,
             "past": self._past,
         }
@@ -105,21 +107,16 @@ class Commands:
 
     async def _collect(self, request: Answer, say: Say) -> Answer:
         """One run of the collector; `now` and `history` as in `Collector.run`."""
-        words: list[str] = []
-
-        async def progress() -> None:
-            while True:
-                await trio.sleep(_PROGRESS_SECONDS)
-                if words:
-                    await say({"progress": {"text": words[-1]}})
-                    words.clear()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(progress)
+        async with _telling(say) as tell:
             done = await self._vault.collector.run(
-                now=bool(request.get("now")), history=bool(request.get("history")), say=words.append
+                now=bool(request.get("now")), history=bool(request.get("history")), say=tell
             )
-            nursery.cancel_scope.cancel()
+        return done.as_json()
+
+    async def _heal(self, _: Answer, say: Say) -> Answer:
+        """Put back what is missing in the store and lies here."""
+        async with _telling(say) as tell:
+            done = await self._vault.healer.heal(tell)
         return done.as_json()
 
     async def _reencrypt(self, request: Answer, say: Say) -> Answer:
@@ -151,3 +148,21 @@ class Commands:
 
     def _pending_bytes(self) -> object:
         return self._vault.status().get("pending_bytes", 0)
+
+
+@asynccontextmanager
+async def _telling(say: Say) -> AsyncIterator[Callable[[str], None]]:
+    """What is told in this block reaches who asked, but not more often than people read."""
+    words: list[str] = []
+
+    async def progress() -> None:
+        while True:
+            await trio.sleep(_PROGRESS_SECONDS)
+            if words:
+                await say({"progress": {"text": words[-1]}})
+                words.clear()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(progress)
+        yield words.append
+        nursery.cancel_scope.cancel()

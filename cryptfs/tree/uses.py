@@ -5,7 +5,8 @@ an old version has it) is asked when it matters. A paged content whose manifest 
 anything, and while one such is in force nothing may be called unused.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +36,7 @@ _FORMS: Final = (
 )
 """Rows may name an operation of this device by the id that it had before it was sealed."""
 _NODES: Final = "SELECT DISTINCT asked.op FROM node CROSS JOIN asked ON asked.form = node.content"
+_WHOSE: Final = "SELECT DISTINCT node.st FROM node CROSS JOIN asked ON asked.form = node.content"
 _OLD: Final = "SELECT DISTINCT asked.op FROM history CROSS JOIN asked ON asked.form = history.content"
 
 
@@ -142,6 +144,15 @@ class Uses:
         union = {place: merged(found) for place, found in ranges.items()}
         return InUse(union, {place: len(ops) for place, ops in users.items()}, sum(op in live for op in unread))
 
+    def nodes_of(self, place: Place) -> list[int]:
+        """Files, also in the trash, whose present content has records in a container, as far as manifests were read.
+
+        Their st numbers, sorted.
+        """
+        ops = {op for source in _sources({place}, self.moves()) for op, _ in self._rows(source)}
+        with self._asked(ops):
+            return sorted(int(row[0]) for row in self._db.all(_WHOSE))
+
     def count(self, place: Place) -> int:
         """How many contents name a container, in force or not; what asking about it costs."""
         row = self._db.one("SELECT count(*) FROM uses WHERE place = ? AND id = ?", place)
@@ -171,14 +182,21 @@ class Uses:
 
     def _in_force(self, ops: Iterable[bytes]) -> set[bytes]:
         """Those of the sealed operations `ops` whose content a node (also in the trash) or an old version has."""
+        with self._asked(ops):
+            return {bytes(row[0]) for question in (_NODES, _OLD) for row in self._db.all(question)}
+
+    @contextmanager
+    def _asked(self, ops: Iterable[bytes]) -> Iterator[None]:
+        """Table `asked` holds these operations, by every id that a row may name them by."""
         if not self._asking:
             self._db.run("CREATE TEMP TABLE asked(form BLOB PRIMARY KEY, op BLOB NOT NULL) WITHOUT ROWID")
             self._asking = True
         self._db.many("INSERT OR IGNORE INTO asked VALUES(?, ?)", [(op, op) for op in ops])
         self._db.run(_FORMS)
-        found = {bytes(row[0]) for question in (_NODES, _OLD) for row in self._db.all(question)}
-        self._db.run("DELETE FROM asked")
-        return found
+        try:
+            yield
+        finally:
+            self._db.run("DELETE FROM asked")
 
     def _above(self, ops: set[bytes], stable: int) -> set[bytes]:
         """Those of `ops` that a segment above `stable` carries, or drops."""

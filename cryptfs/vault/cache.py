@@ -26,10 +26,12 @@ from cryptfs.vault.containers import Container
 from cryptfs.vault.disk import local_disk
 from cryptfs.vault.upload import Sender
 
-__all__ = ["Cache", "SegmentNames"]
+__all__ = ["MISSING", "Cache", "SegmentNames"]
 
 log = logging.getLogger(__name__)
 
+MISSING: Final = "is missing"
+"""What is wrong with an object that is not there at all."""
 _DOUBTFUL: Final = ".doubtful"
 """Suffix of copies that did not match their name: good for this run, each record compared by itself."""
 _PIECE: Final = 8 << 20
@@ -204,7 +206,7 @@ class Cache:
         try:
             return await self._sender.get(name, start, length)
         except NotFound as err:
-            self.damaged[name] = "is missing"
+            self.damaged[name] = MISSING
             raise Damaged(f"a part of a file is missing in the store: {name}") from err
 
     # ---- room -----------------------------------------------------------------------------------------------------

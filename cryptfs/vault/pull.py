@@ -22,7 +22,7 @@ from cryptfs.format.segment import RawSegment, SegmentBody, open_segment, parse_
 from cryptfs.format.segment_body import LogHead
 from cryptfs.group.ends import HeldSegment, LogEnd, log_ends, surviving
 from cryptfs.group.membership import Membership
-from cryptfs.group.validity import Claim, Missing, counts, given_up, judge_segment
+from cryptfs.group.validity import Claim, Missing, Placed, counts, given_up, judge_segment
 from cryptfs.tree.integrate import NeedsRebuild
 from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.cache import SegmentNames
@@ -61,7 +61,8 @@ _LATER: Final = "It is tried again; changes are kept on this machine."
 class LogReader:
     """Reads the logs of one vault. `use` says under which membership; `take` receives what counts.
 
-    `preferred`: which of several segments for one place to read first, by log and number.
+    `preferred`: which of several segments for one place to read first, by log and number; `keep` is told the name and
+    the bytes of each segment that was read.
     """
 
     def __init__(
@@ -73,12 +74,14 @@ class LogReader:
         take: Take,
         *,
         preferred: Mapping[tuple[bytes, int], bytes] | None = None,
+        keep: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self._sender = sender
         self._logs = logs
         self._names = names
         self._take = take
         self._preferred = preferred or {}
+        self._keep = keep or (lambda _name, _data: None)
         self._ready: list[IntegratedSegment] = []
         self._moved = False
         """Something was read of a log that is cut or forked: its end may have moved."""
@@ -89,6 +92,9 @@ class LogReader:
         """Names in `l/` as listed last."""
         self.problems: dict[str, str] = {}
         """Objects that were refused, and why."""
+        self.waits: dict[bytes, set[bytes]] = {}
+        """Logs that cannot be read on, and the logs whose segments they wait for: others, or their own. A statement
+        that is not here leaves the set empty."""
         self.late: dict[bytes, list[HeldSegment]] = {}
         """Segments of each log that do not count: kept, without effect."""
         self._rules: _Rules
@@ -185,6 +191,7 @@ class LogReader:
         try:
             while progress:
                 progress = False
+                self.waits = {}
                 for log_id in sorted(waiting):
                     progress = await self._read_log(log_id, waiting[log_id]) or progress
                 anything = anything or progress
@@ -215,6 +222,7 @@ class LogReader:
         moved, late = False, _LATE_READ
         for seq in sorted(names):
             if not self._reaches(log_id, seq):
+                self.waits.setdefault(log_id, set()).add(log_id)
                 break
             for name in self._candidates(log_id, seq, names[seq]):
                 if late <= 0:
@@ -259,10 +267,13 @@ class LogReader:
         except (HostileStore, NotAllowed, NeedsUpdate) as err:  # a newer log waits for an update, and no other does
             self._refuse(name, err)
             return False
-        if not waits:
-            self.problems.pop(name, None)
-            self._accept(raw, body, name)
-        return not waits
+        if isinstance(waits, Missing):
+            self.waits.setdefault(log_id, set()).update(head.log for head in waits.heads)
+            return False
+        self.problems.pop(name, None)
+        self._accept(raw, body, name)
+        self._keep(name, data)
+        return True
 
     def _open(self, raw: RawSegment, log_id: bytes) -> SegmentBody:
         membership = self._rules.membership
@@ -272,13 +283,12 @@ class LogReader:
         verify_segment(raw, owner.sign_pub)
         return open_segment(raw, membership.keyring.key(KeyLabel.LOG, raw.ks))
 
-    def _judge(self, raw: RawSegment, body: SegmentBody, before: LogState) -> bool:
-        """Whether the segment has to wait for something. Raises Invalid for a broken rule."""
+    def _judge(self, raw: RawSegment, body: SegmentBody, before: LogState) -> Placed | Missing:
+        """Where the segment stands, or what it has to wait for. Raises Invalid for a broken rule."""
         logs, rules = self._logs, self._rules
         last = before.head(raw.log_id)
         claim = Claim(raw.log_id, raw.seq, raw.ks, body, logs.place(last) if last else None, dict(before.seen))
-        verdict = judge_segment(claim, rules.membership.resolver, logs.place, rules.lost)
-        return isinstance(verdict, Missing)
+        return judge_segment(claim, rules.membership.resolver, logs.place, rules.lost)
 
     def _accept(self, raw: RawSegment, body: SegmentBody, name: str) -> None:
         """The segment was read; if it counts it is ready for the tree."""

@@ -359,6 +359,7 @@ class Sealer:
         await vault.sender.put_until_confirmed(sealed.name, sealed.data)
         vault.journal.append(SegmentConfirmed(sealed.seq))
         vault.unconfirmed = None
+        vault.copies.keep(sealed.name, sealed.data)
         self.segments += 1
         vault.confirmed(sealed)
         head = vault.standing.log.head(vault.standing.log_id)

@@ -32,6 +32,7 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "trouble": vault.upkeep.trouble,
         "objection": vault.standing.objection,
         "alarm": vault.trust.words,
+        "alarm_advice": vault.trust.advice,
         "stale": vault.trust.freshness.words,
         "certificates": vault.certificates.remarks(),
         "late_segments": sum(map(len, vault.reader.late.values())),
@@ -55,6 +56,7 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "nodes": vault.replica.count_nodes(),
         "cache_bytes": vault.cache.used(),
         "damaged": dict(vault.cache.damaged),
+        "missing": list(vault.healer.words),
         "collection": vault.collector.last.as_json() if vault.collector.last is not None else None,
         "log": {
             "id": vault.standing.log_id.hex(),

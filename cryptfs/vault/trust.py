@@ -78,6 +78,16 @@ class Trust:
         return ". ".join(said)
 
     @property
+    def advice(self) -> str:
+        """What a person may do about them; empty if nothing."""
+        if not any(one.alarm in {Alarm.STATEMENT_GONE, Alarm.LOG_OLDER} for one in self.alarms):
+            return ""
+        return (
+            "Either a backup of the folder was restored, or the provider is hiding data. Your local copy is complete. "
+            f"Put the missing data back (`cryptfs fsck {self._home.name} --heal`), or stay read-only."
+        )
+
+    @property
     def stops(self) -> str:
         """Why nothing may be written; empty if no alarm asks for that."""
         return self.words if any(one.alarm.stops_sealing for one in self.alarms) else ""
@@ -85,7 +95,7 @@ class Trust:
     def check_may_seal(self) -> None:
         """Raise NotAllowed while an alarm stands that stops sealing, or too long no administrator was heard of."""
         if self.stops:
-            raise NotAllowed(f"{self.stops}.", "Unsent changes are kept on this machine.")
+            raise NotAllowed(f"{self.stops}.", f"Unsent changes are kept on this machine. {self.advice}".strip())
         self.freshness.check_may_seal()
 
     async def look(self, names: list[str], before: TrustMemory, forks: Iterable[bytes] = ()) -> None:
@@ -140,7 +150,8 @@ class Trust:
         if alarms != self.alarms:
             self.alarms = alarms
             if alarms:
-                log.error("%s.%s", self.words, " Nothing is written until that is answered." if self.stops else "")
+                stopped = f" Nothing is written until that is answered. {self.advice}".rstrip()
+                log.error("%s.%s", self.words, stopped if self.stops else "")
             else:
                 log.warning("the folder shows again what it had shown before")
 

@@ -104,6 +104,15 @@ class Sender:
                 self.state.succeeded()
                 return
 
+    async def put(self, key: str, data: bytes | Path) -> None:
+        """As `put_until_confirmed`, but one try. Raises StoreError."""
+        try:
+            await self._write(key, data)
+        except StoreError as err:
+            self._note(err)
+            raise
+        self.state.succeeded()
+
     def _note(self, err: StoreError) -> None:
         if not self._abort.is_set():  # a call we gave up says nothing about the store
             self.state.failed(err)

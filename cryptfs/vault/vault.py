@@ -36,8 +36,10 @@ from cryptfs.vault.collect import Collector
 from cryptfs.vault.containers import Container, OpenPack
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.contents import Contents
+from cryptfs.vault.copies import Copies
 from cryptfs.vault.disk import Space, space_of
 from cryptfs.vault.exchange import Exchange
+from cryptfs.vault.healing import Healer
 from cryptfs.vault.horizon import Horizon
 from cryptfs.vault.info import file_info, path_of
 from cryptfs.vault.journal import (
@@ -109,9 +111,12 @@ class Vault(Contents):
         self.collector = Collector(self)
         self.acknowledging = Acknowledging(self)
         self.exchange = Exchange(self)
+        self.copies = Copies(parts.home, lambda: self.membership)
         self.reader = LogReader(
-            self.membership, self.sender, self.standing.logs, self.cache.segments, self.exchange.take
-        )
+            self.membership, self.sender, self.standing.logs, self.cache.segments, self.exchange.take,
+            keep=self.copies.keep,
+        )  # fmt: skip
+        self.healer = Healer(self)
         self.journal.before_write = self._ride_or_sync
         self.journal.snapshot = self.snapshot
 

@@ -230,3 +230,30 @@ def test_junk_of_every_kind_is_counted_and_named_once_and_stops_no_mount(
     group.people["anna"].must("requests", "team")
     assert group.log_of("anna").count("ignored") == before
     assert not group.status("anna")["read_only"]
+
+
+def test_heal_by_another_mount_of_a_pack_that_was_deleted_behind_it(group: Group) -> None:
+    """T-heal on real mounts: Anna's copy is gone and her file cannot be read; Bob's mount puts it back."""
+    group.let_in("bob", "writer")
+    text = "precious " * 300_000
+    group.write("anna", "file", text)
+    group.sees("bob", "file", text)
+    had = {path: path.read_bytes() for path in (group.store / "p").iterdir()}
+    assert had
+    for path in had:
+        path.unlink()
+    group.people["anna"].user("umount", "team")
+    for path in (group.people["anna"].home / "cache" / "team" / "packs").iterdir():
+        path.unlink()
+    group.mount("anna")
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        (group.point("anna") / "file").read_text()
+    (words,) = group.status("anna")["missing"]
+    assert "The contents of file are missing in the folder." in words
+    assert group.people["anna"].user("fsck", "team", "--heal").code == 65
+    healed = group.people["bob"].user("fsck", "team", "--heal", "--json")
+    assert healed.code == 0
+    assert len(json.loads(healed.out)["healed"]["restored"]) == len(had)
+    assert {path: path.read_bytes() for path in (group.store / "p").iterdir() if path in had} == had
+    group.sees("anna", "file", text)
+    assert group.status("anna")["missing"] == []
