@@ -164,11 +164,11 @@ class Uses:
         containers = [Container._make(row) for row in rows]
         return {Place(one.place, one.id): moved_ranges(one) for one in containers}
 
-    def held(self, log: bytes, *, retired: bool) -> list[Container]:
-        """Packs that the log holds, by id: retired ones, or those in use."""
+    def held(self, log: bytes, where: int, *, retired: bool) -> list[Container]:
+        """Containers of one kind that the log holds, by id: retired ones, or those in use."""
         rows = self._db.all(
-            "SELECT * FROM container WHERE holder = ? AND place = 1 AND state = ? ORDER BY id",
-            (log, RETIRED if retired else IN_USE),
+            "SELECT * FROM container WHERE holder = ? AND place = ? AND state = ? ORDER BY id",
+            (log, where, RETIRED if retired else IN_USE),
         )
         return [Container._make(row) for row in rows]
 

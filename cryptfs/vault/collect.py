@@ -35,22 +35,6 @@ __all__ = ["Collected", "Collector", "Waiting"]
 
 log = logging.getLogger(__name__)
 
-_CONTENTS_AT_ONCE: Final = 20_000
-"""Contents asked about between two breaths: some tenths of a second."""
-_REPACK_TARGET: Final = PACK_SHARED_TARGET
-_REPACK_QUIETLY: Final = 256 << 20
-"""Bytes of a new pack, and bytes copied in one run that nobody asked for."""
-_CONTENT_COST: Final = 600
-_PACK_COST: Final = 4096
-"""Bytes that index, keys and hints of a small file take in a pack, and a pack in any case; generous."""
-_OP_CONTAINERS: Final = 100
-_AS_IT_IS: Final = STAMP_MAX
-"""Stable stamp where only the present counts: what comes back after a retire is noticed by RECHECK."""
-
-Say = Callable[[str], None]
-"""Is told in words what goes on."""
-
-
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A log that has not acknowledged yet: whose it is, and when its author last said anything (ms, 0: never)."""
@@ -115,6 +99,7 @@ class Collector:
     def __init__(self, vault: "Vault") -> None:
         self._vault = vault
         self._holding = Holding(vault)
+        self._retiring = Retiring(vault, self._holding)
         self._lock = trio.Lock()
         self.last: Collected | None = None
         """Outcome of the last run."""
@@ -170,57 +155,13 @@ class Collector:
     # ---- retire ---------------------------------------------------------------------------------------------------
 
     async def _retire(self, done: Collected, *, everything: bool, say: Say) -> None:
-        vault = self._vault
-        unused: list[Container] = []
-        sparse: list[tuple[Container, Sparse]] = []
-        held = vault.replica.uses.held(vault.standing.log_id, retired=False)
-        say(f"Looking at {len(held)} packs.")
-        while held:
-            await self._judge(self._portion(held), unused, sparse)
-        ops: list[Op] = []
-        gone = list(unused)
-        budget = float("inf") if everything else _REPACK_QUIETLY
-        while sparse and budget > 0:
-            group = _group(sparse)
-            budget -= sum(one.live for _, one in group)
-            say(f"Copying {sum(one.live for _, one in group)} bytes that are in use out of {len(group)} packs.")
-            moves, left = await repack(vault, [one for _, one in group])
-            ops.extend(moves)
-            done.left.update({pack_name(place.id): why for place, why in left.items()})
-            moved = [pack for pack, one in group if one.place not in left]
-            done.repacked += len(moved)
-            gone += moved
-        done.retired, done.retired_bytes = len(gone), sum(one.size for one in gone)
-        ops.extend(Retire(some) for some in _wheres([Place(one.place, one.id) for one in gone]))
-        if ops:
+        retired = await self._retiring.choose(everything=everything, say=say)
+        done.left.update(retired.left)
+        done.repacked = retired.repacked
+        done.retired, done.retired_bytes = len(retired.packs), sum(one.size for one in retired.packs)
+        if retired.ops:
             say(f"Retiring {done.retired} packs.")
-            await self._seal(ops)
-
-    def _portion(self, held: list[Container]) -> list[Container]:
-        """Take packs off the list, as many as can be asked about at once."""
-        portion: list[Container] = []
-        cost = 0
-        while held and cost < _CONTENTS_AT_ONCE:
-            portion.append(held.pop())
-            cost += 1 + self._vault.replica.uses.count(Place(portion[-1].place, portion[-1].id))
-        return portion
-
-    async def _judge(
-        self, portion: list[Container], unused: list[Container], sparse: list[tuple[Container, Sparse]]
-    ) -> None:
-        by_place = {Place(one.place, one.id): one for one in portion}
-        found = await self._holding.look(by_place, _AS_IT_IS)
-        pinned = self._holding.pinned()
-        for place, pack in by_place.items():
-            ranges = found.ranges.get(place, [])
-            cost = sum(length for _, length in ranges) + _CONTENT_COST * found.contents.get(place, 0) + _PACK_COST
-            if place in pinned:
-                continue
-            if not ranges:
-                unused.append(pack)
-            elif cost * 2 < pack.size:
-                sparse.append((pack, Sparse(place, tuple(ranges))))
-        await trio.lowlevel.checkpoint()
+            await self._seal(retired.ops)
 
     async def _seal(self, ops: list[Op]) -> None:
         """Have the store hold these operations, in order, and all that came before. Raises as sealing does."""
@@ -269,7 +210,7 @@ class Collector:
         if again:
             done.used_again = len(again)
             say(f"{len(again)} packs are in use again.")
-            await self._seal([Unretire(some) for some in _wheres(again)])
+            await self._seal([Unretire(some) for some in wheres(again)])
             self._note()
         sizes = {one.place: self._size(one) for one in free}
         for number, one in enumerate(free, 1):
@@ -329,20 +270,3 @@ class Collector:
         for log_id in sorted(missing):
             name = standing.membership.name_of_log(log_id)
             done.waiting.append(Waiting(log_id, name, standing.logs.state(log_id).wall_ms))
-
-
-def _group(sparse: list[tuple[Container, Sparse]]) -> list[tuple[Container, Sparse]]:
-    """Take packs off the list whose live records fill one new pack."""
-    group = [sparse.pop()]
-    while sparse and sum(one.live for _, one in group) + sparse[-1][1].live <= _REPACK_TARGET:
-        group.append(sparse.pop())
-    return group
-
-
-def _wheres(places: list[Place]) -> list[tuple[Where, ...]]:
-    """Containers as operations name them: sorted, some at a time."""
-    ordered = sorted(places)
-    return [
-        tuple(Where(one.where, one.id) for one in ordered[at : at + _OP_CONTAINERS])
-        for at in range(0, len(ordered), _OP_CONTAINERS)
-    ]

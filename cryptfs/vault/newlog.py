@@ -22,9 +22,8 @@ from typing import Final
 import msgspec
 
 from cryptfs.crypto.keys import KeyLabel
-from cryptfs.crypto.seal import plain_len, sealed_len
 from cryptfs.errors import Damaged, NotAllowed
-from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Inline, Loc, Run, Span
+from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Loc
 from cryptfs.format.limits import SEGMENT_MAX
 from cryptfs.format.names import (
     StatementName,
@@ -53,12 +52,13 @@ from cryptfs.format.operation import (
     provisional_number,
     provisional_op_id,
 )
-from cryptfs.format.pack import PACK_SHARED, RECORD_CHUNK, RECORD_ROOT, PackRecord
+from cryptfs.format.pack import PACK_SHARED
 from cryptfs.format.segment import PackRef, RawSegment, SegmentBody, open_segment, parse_segment
 from cryptfs.format.statement import Cut, NewLog
 from cryptfs.tree.facts import anchored, moved
 from cryptfs.tree.renaming import Names, rename_ids
 from cryptfs.vault.administration import desk_of, publish
+from cryptfs.vault.bodyrecords import records_here
 from cryptfs.vault.found import Found
 from cryptfs.vault.journal import Base, Entry, Opener, Submitted
 from cryptfs.vault.rebuilding import rebuild
@@ -195,7 +195,7 @@ class GoingOn:
             return {n: anchored(content, one.raw.digest) for n, content in found.items()}
         whole, places = WholePack(vault.vault_id, vault.keyring), dict[int, int]()
         for content in found.values():
-            for row in _records(content):
+            for row in records_here(content):
                 if row.off not in places:
                     places[row.off] = whole.add(row, bytes(one.raw.body2[row.off : row.off + row.len]))
         await vault.packer.send_whole(whole)
@@ -285,32 +285,3 @@ def _log_of(opener: Opener) -> bytes:
     if not isinstance(name, StatementName):
         raise TypeError("the journal holds a statement under a name that is none")
     return later_log_id(name.id)
-
-
-def _records(content: Content) -> Iterator[PackRecord]:
-    """The records of a content that lie in the segment itself."""
-    body = content.body
-    if isinstance(body, Inline):
-        first = 0
-        for span in body.spans:
-            yield from _chunks(content, first, span)
-            first += span.count
-        return
-    root = body.root
-    if root.loc.where == WHERE_HERE:
-        off, length = root.loc.off, root.len
-        yield PackRecord(content.fid, RECORD_ROOT, 0, root.ks, 0, off, length, plain_len(length), 0, root.hash)
-    for patch in body.patches:
-        yield from _chunks(content, patch.first, patch.span)
-
-
-def _chunks(content: Content, first: int, span: Span) -> Iterator[PackRecord]:
-    if not isinstance(span, Run) or span.loc.where != WHERE_HERE:
-        return
-    off, chunk = span.loc.off, 1 << content.chunk_log2
-    for j in range(span.count):
-        plain = min(chunk, content.size - (first + j) * chunk)
-        length = sealed_len(plain)
-        digest = span.hashes[32 * j : 32 * j + 32]
-        yield PackRecord(content.fid, RECORD_CHUNK, span.fkv, b"", first + j, off, length, plain, span.codec, digest)
-        off += length

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import trio
 
-from cryptfs.crypto.keys import KeyLabel, random_bytes
+from cryptfs.crypto.keys import KeyLabel
 from cryptfs.errors import LocalDisk
 from cryptfs.faults import Faults
 from cryptfs.format.content import WHERE_PACK, Loc
@@ -222,15 +222,15 @@ class Packer:
         return [whole.container]
 
     async def send_whole(self, whole: WholePack) -> None:
-        """Finish a pack that was made in memory; returns when the store has it. Raises LocalDisk, LocalDiskFull.
+        """Write a pack that was made as a whole; returns when the store has it. Raises as `WholePack.write`.
 
         Who lets a segment name it adopts it into the cache.
         """
         container = whole.container
-        data = await trio.to_thread.run_sync(whole.finish, limiter=self._limiter)
-        path = self._cache_dir / f"{container.id.hex()}.pack"
-        await trio.to_thread.run_sync(_write_whole, path, data, limiter=self._limiter)
-        container.path = path
+        await trio.to_thread.run_sync(whole.write, self._cache_dir, limiter=self._limiter)
+        path = container.path
+        if path is None:
+            raise LocalDisk("a pack that was written here is gone")
         self._held.add(path)
         try:
             await self._sender.put_until_confirmed(pack_name(container.id), path)
@@ -239,9 +239,3 @@ class Packer:
         self.sent_packs += 1
         self.sent_bytes += container.size
 
-
-def _write_whole(path: Path, data: bytes) -> None:
-    with local_disk("writing a manifest"):
-        temporary = path.with_name(f".tmp-{random_bytes(8).hex()}")
-        temporary.write_bytes(data)
-        temporary.rename(path)

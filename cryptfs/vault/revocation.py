@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptfs.crypto.authority import RevocationList, check_crl
+from cryptfs.crypto.keys import chance
 from cryptfs.errors import Damaged, HostileStore, NeedsUpdate, NotFound
 from cryptfs.format.crl import build_crl, parse_crl
 from cryptfs.format.limits import CRL_MAX
@@ -28,8 +29,9 @@ log = logging.getLogger(__name__)
 _OBJECT_MAX: Final = CRL_MAX + 4096
 _READ_AT_ONCE: Final = 16
 """Objects read in one look: there is one list for each authority, and whatever else is there is noise."""
-_READ_IN_ALL: Final = 1024
-"""Objects that one process looks at; a folder with more of them is being flooded."""
+_FLOOD: Final = 1024
+"""Objects of which a folder that has more is being flooded. Then a look reads one, drawn by lot: whoever uploads junk
+can delay a list, and cost us little, but never hide it."""
 
 
 def carrier(vault: bytes, der: bytes) -> tuple[str, bytes]:
@@ -83,8 +85,11 @@ class RevocationLists:
                 self._take(der)
         if not authorities:
             return changed
-        new = [one for one in names if one not in self._seen and isinstance(parse_name(one), CrlName)]
-        for name in new[: min(_READ_AT_ONCE, _READ_IN_ALL - len(self._seen))]:
+        listed = {one for one in names if isinstance(parse_name(one), CrlName)}
+        self._seen &= listed  # what is gone needs no memory; should it come back it is looked at again
+        new = sorted(listed - self._seen)
+        chosen = new[:_READ_AT_ONCE] if len(self._seen) < _FLOOD else chance().sample(new, min(1, len(new)))
+        for name in chosen:
             changed = await self._read(name) or changed
         return changed
 

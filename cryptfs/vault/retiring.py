@@ -1,0 +1,195 @@
+"""Chooses which containers of this device's log go out of use, and copies out what is still live in them.
+
+Two kinds of waste: what nobody uses, and what lies in small pieces. Records in body2 of segments keep whole segments in
+the store, and small packs cost calls; both are copied into full packs once they are a week old, when there is enough
+to fill one, or after four weeks anyway.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from cryptfs.format.content import WHERE_BODY2, WHERE_PACK
+from cryptfs.format.limits import MIB, PACK_SHARED_TARGET, STAMP_MAX
+from cryptfs.format.names import SegmentName, pack_name, parse_name
+from cryptfs.format.operation import Op, Retire, Where
+from cryptfs.tree.places import Place
+from cryptfs.tree.rows import Container
+from cryptfs.vault.holding import Holding
+from cryptfs.vault.pieces import Sparse
+from cryptfs.vault.repack import repack
+
+if TYPE_CHECKING:
+    from cryptfs.vault.vault import Vault
+
+__all__ = ["Retired", "Retiring", "Say", "wheres"]
+
+_REPACK_QUIETLY: Final = 256 * MIB
+"""Bytes copied in one run that nobody asked for."""
+_CONTENT_COST: Final = 600
+_PACK_COST: Final = 4096
+"""Bytes that index, keys and hints of a small file take in a pack, and a pack in any case; generous."""
+_SMALL: Final = 4 * MIB
+"""Bytes of a pack that is too small to stay, and of live records that are worth a pack."""
+_WEEK_MS: Final = 7 * 86_400_000
+_PATIENCE: Final = 4
+"""Ages that a record waits in body2 for others to fill a pack with."""
+_CONTENTS_AT_ONCE: Final = 20_000
+"""Contents asked about between two breaths: some tenths of a second."""
+_OP_CONTAINERS: Final = 100
+_AS_IT_IS: Final = STAMP_MAX
+"""Stable stamp where only the present counts: what comes back after a retire is noticed by RECHECK."""
+
+Say = Callable[[str], None]
+"""Is told in words what goes on."""
+
+
+@dataclass(slots=True)
+class Retired:
+    """What is to be sealed, in order: first where records went, then what is out of use. `packs` are the packs among
+    it, `repacked` how many of them were copied; `left`: containers left alone, by name of the object, and why.
+    """  # noqa: D205 - one sentence
+
+    ops: list[Op] = field(default_factory=list)
+    packs: list[Container] = field(default_factory=list)
+    repacked: int = 0
+    left: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Judged:
+    """`unused`: nothing of it is live; `sparse`: little is; `small`: in small pieces, and old enough."""
+
+    unused: list[Container] = field(default_factory=list)
+    sparse: list[tuple[Container, Sparse]] = field(default_factory=list)
+    small: list[tuple[Container, Sparse]] = field(default_factory=list)
+
+
+class Retiring:
+    """Chooses for one vault."""
+
+    def __init__(self, vault: "Vault", holding: Holding) -> None:
+        self._vault = vault
+        self._holding = holding
+        self._dates: dict[Place, int] = {}
+
+    async def choose(self, *, everything: bool, say: Say) -> Retired:
+        """Look at everything that the log of this device holds, and copy out what is worth it.
+
+        `everything`: whatever it takes. Raises StoreError, HostileStore, LocalDisk; nothing is lost then.
+        """
+        uses, log_id = self._vault.replica.uses, self._vault.standing.log_id
+        held = uses.held(log_id, WHERE_PACK, retired=False)
+        held += [one for one in uses.held(log_id, WHERE_BODY2, retired=False) if self._is_old_body2(one)]
+        say(f"Looking at {len(held)} containers.")
+        judged = _Judged()
+        while held:
+            await self._judge(self._portion(held), judged)
+        if await self._is_worth_a_pack(judged.small):
+            judged.sparse += judged.small
+        done = Retired()
+        gone = list(judged.unused)
+        budget = float("inf") if everything else _REPACK_QUIETLY
+        while judged.sparse and budget > 0:
+            group = _group(judged.sparse)
+            budget -= sum(one.live for _, one in group)
+            gone += await self._copy(group, done, say)
+        done.packs = [one for one in gone if one.place == WHERE_PACK]
+        done.ops.extend(Retire(some) for some in wheres([Place(one.place, one.id) for one in gone]))
+        return done
+
+    async def _copy(self, group: list[tuple[Container, Sparse]], done: Retired, say: Say) -> list[Container]:
+        say(f"Copying {sum(one.live for _, one in group)} bytes that are in use out of {len(group)} containers.")
+        moves, left = await repack(self._vault, [one for _, one in group])
+        done.ops.extend(moves)
+        done.left.update({self._name(place): why for place, why in left.items()})
+        moved = [container for container, one in group if one.place not in left]
+        done.repacked += sum(one.place == WHERE_PACK for one in moved)
+        return moved
+
+    def _name(self, place: Place) -> str:
+        if place.where == WHERE_PACK:
+            return pack_name(place.id)
+        return self._vault.cache.segments.name(place.id) or place.id.hex()
+
+    # ---- judging --------------------------------------------------------------------------------------------------
+
+    def _portion(self, held: list[Container]) -> list[Container]:
+        """Take containers off the list, as many as can be asked about at once."""
+        portion: list[Container] = []
+        cost = 0
+        while held and cost < _CONTENTS_AT_ONCE:
+            portion.append(held.pop())
+            cost += 1 + self._vault.replica.uses.count(Place(portion[-1].place, portion[-1].id))
+        return portion
+
+    async def _judge(self, portion: list[Container], judged: _Judged) -> None:
+        by_place = {Place(one.place, one.id): one for one in portion}
+        found = await self._holding.look(by_place, _AS_IT_IS)
+        pinned = self._holding.pinned()
+        for place, container in by_place.items():
+            ranges = found.ranges.get(place, [])
+            cost = sum(length for _, length in ranges) + _CONTENT_COST * found.contents.get(place, 0) + _PACK_COST
+            if place in pinned:
+                continue
+            one = container, Sparse(place, tuple(ranges))
+            if not ranges:
+                judged.unused.append(container)
+            elif place.where == WHERE_PACK and cost * 2 < container.size:
+                judged.sparse.append(one)
+            elif place.where == WHERE_BODY2 or container.size < _SMALL:
+                judged.small.append(one)
+        await trio.lowlevel.checkpoint()
+
+    # ---- what lies in small pieces --------------------------------------------------------------------------------
+
+    def _is_old_body2(self, container: Container) -> bool:
+        return self._age_of_body2(container.id) >= self._old_ms
+
+    @property
+    def _old_ms(self) -> int:
+        return int(self._vault.options.settle_s * 1000)
+
+    def _age_of_body2(self, digest: bytes) -> int:
+        """Age in ms of a segment with records, by its author's clock; -1 if it is not known."""
+        name = parse_name(self._vault.cache.segments.name(digest) or "")
+        if not isinstance(name, SegmentName):
+            return -1
+        moment = self._vault.standing.logs.moment(name.log_id, name.seq)
+        return self._vault.wall_ms() - moment[1] if moment is not None else -1
+
+    async def _is_worth_a_pack(self, small: list[tuple[Container, Sparse]]) -> bool:
+        """Leave of these what is old enough; whether that is worth copying."""
+        if sum(one.live for _, one in small) >= _SMALL:
+            young = [each for each in small if each[1].place.where == WHERE_PACK and not await self._is_old_pack(each[1])]
+            for each in young:
+                small.remove(each)
+        body2 = [one for container, one in small if one.place.where == WHERE_BODY2]
+        if sum(one.live for _, one in small) >= _SMALL:
+            return len(small) > 1 or bool(body2)
+        small[:] = [each for each in small if each[1].place.where == WHERE_BODY2]
+        return any(self._age_of_body2(one.place.id) >= _PATIENCE * self._old_ms for one in body2)
+
+    async def _is_old_pack(self, one: Sparse) -> bool:
+        if one.place not in self._dates:
+            self._dates[one.place] = await self._vault.sender.date(pack_name(one.place.id)) or self._vault.wall_ms()
+        return self._vault.wall_ms() - self._dates[one.place] >= self._old_ms
+
+
+def _group(sparse: list[tuple[Container, Sparse]]) -> list[tuple[Container, Sparse]]:
+    """Take containers off the list whose live records fill one new pack."""
+    group = [sparse.pop()]
+    while sparse and sum(one.live for _, one in group) + sparse[-1][1].live <= PACK_SHARED_TARGET:
+        group.append(sparse.pop())
+    return group
+
+
+def wheres(places: Iterable[Place]) -> list[tuple[Where, ...]]:
+    """Containers as operations name them: sorted, some at a time."""
+    ordered = sorted(places)
+    return [
+        tuple(Where(one.where, one.id) for one in ordered[at : at + _OP_CONTAINERS])
+        for at in range(0, len(ordered), _OP_CONTAINERS)
+    ]
