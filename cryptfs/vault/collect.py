@@ -1,31 +1,29 @@
 """Gives the space of what nobody uses any more back to the store (docs/replication.md, "Collection").
 
-    RETIRE   packs of this device's log of which nothing is used, or so little that it was copied elsewhere
+    RETIRE   containers of this device's log of which nothing is used, or what is was copied elsewhere (`retiring.py`)
     WAIT     until every log has acknowledged that, and then a comfort delay
     RECHECK  what was used again meanwhile goes back into use
-    DELETE   the object
+    DELETE   the object, if it is a pack; body2 of a segment goes with its log
 
 Each step begins from what is in the replica, so a run may end anywhere and the next one goes on. Waiting alone deletes
 nothing: what counts is the word of every device that may write.
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
 from cryptfs.errors import CryptfsError, NotAllowed
-from cryptfs.format.limits import PACK_SHARED_TARGET, STAMP_MAX
+from cryptfs.format.content import WHERE_BODY2, WHERE_PACK
 from cryptfs.format.names import pack_name
-from cryptfs.format.operation import Op, Retire, Unretire, Where
+from cryptfs.format.operation import Op, Unretire
 from cryptfs.tree.places import Place
 from cryptfs.tree.retirement import Retirement
-from cryptfs.tree.rows import Container
 from cryptfs.vault.expiry import expire
 from cryptfs.vault.holding import TRIES, Holding
-from cryptfs.vault.repack import Sparse, repack
+from cryptfs.vault.retiring import Retiring, Say, wheres
 from cryptfs.vault.stability import LogSight, owing, sight_of
 
 if TYPE_CHECKING:
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Collected", "Collector", "Waiting"]
 
 log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -187,7 +186,9 @@ class Collector:
 
     def _retired(self) -> set[Place]:
         vault = self._vault
-        return {Place(one.place, one.id) for one in vault.replica.uses.held(vault.standing.log_id, retired=True)}
+        uses, log_id = vault.replica.uses, vault.standing.log_id
+        held = (one for where in (WHERE_PACK, WHERE_BODY2) for one in uses.held(log_id, where, retired=True))
+        return {Place(one.place, one.id) for one in held}
 
     def _hear(self) -> None:
         """Note what everybody has acknowledged."""
@@ -245,7 +246,7 @@ class Collector:
         return [], []
 
     def _is_due(self, one: Retirement, *, now: bool) -> bool:
-        if one.gone or one.acked_ms is None:
+        if one.where != WHERE_PACK or one.gone or one.acked_ms is None:
             return False
         return now or self._vault.wall_ms() - one.acked_ms >= self._vault.options.collect_delay_s * 1000
 
@@ -258,7 +259,7 @@ class Collector:
         missing: set[bytes] = set()
         delay_ms = int(self._vault.options.collect_delay_s * 1000)
         for one in self._vault.replica.retirements.all():
-            if one.gone:
+            if one.where != WHERE_PACK or one.gone:
                 continue
             done.remaining += 1
             done.remaining_bytes += self._size(one)

@@ -238,4 +238,3 @@ class Packer:
             self._held.discard(path)
         self.sent_packs += 1
         self.sent_bytes += container.size
-

@@ -28,7 +28,7 @@ class VaultOptions:
     """How a vault is opened. `cache_bytes` bounds confirmed packs, `spool_bytes` those that wait for the store.
 
     `history_s`: seconds that old versions and the trash are kept; `collect_delay_s`: seconds between everybody's word
-    that a pack is unused and its end.
+    that a pack is unused and its end; `settle_s`: seconds until what was saved in small pieces is copied together.
     """
 
     read_only: bool = False
@@ -36,6 +36,7 @@ class VaultOptions:
     spool_bytes: int = 50 << 30
     history_s: float = 30 * 86_400
     collect_delay_s: float = 86_400
+    settle_s: float = 7 * 86_400
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> Self:

@@ -101,7 +101,7 @@ def _verify(piece: Piece) -> None:
             check_record(source, row.off, row)
 
 
-# ---- packs -------------------------------------------------------------------------------------------------------------
+# ---- packs -------------------------------------------------------------------------------------------------------
 
 
 async def _from_pack(vault: "Vault", piece: Piece, one: Sparse) -> None:
@@ -117,7 +117,7 @@ async def _from_pack(vault: "Vault", piece: Piece, one: Sparse) -> None:
     piece.hints = [hint for hint in index.hints if hint.fid in fids]
 
 
-# ---- segments ----------------------------------------------------------------------------------------------------------
+# ---- segments ----------------------------------------------------------------------------------------------------
 
 
 async def _from_segment(vault: "Vault", piece: Piece, one: Sparse) -> None:
@@ -144,4 +144,3 @@ def _contents(vault: "Vault", log_id: bytes, body: SegmentBody) -> Iterator[tupl
         if isinstance(op, Create | Put | Rekey) and op.content is not None:
             ino = inode_of(vault.vault_id, OpId(log_id, n)) if isinstance(op, Create) else op.i
             yield vault.replica.st_of(ino), op.content
-

@@ -177,6 +177,14 @@ class LogReader:
             raise Invalid("a segment stands under a name that is not its own")
         return self._integrated(raw, self._open(raw, log_id))
 
+    async def open_again(self, log_id: bytes, seq: int, digest: bytes) -> SegmentBody:
+        """What a segment says that was read before. Raises StoreError, HostileStore."""
+        data = await self._sender.get(segment_name(log_id, seq, digest), 0, SEGMENT_MAX + 1)
+        raw = parse_segment(data, self._rules.membership.vault)
+        if raw.digest != digest:
+            raise Invalid("a segment stands under a name that is not its own")
+        return self._open(raw, log_id)
+
     def preferences(self) -> dict[tuple[bytes, int], bytes]:
         """Which segment counts at each place of the logs that are cut or forked: `preferred` of a new reader."""
         return {(log_id, one.seq): one.digest for log_id in self._cut() for one in self.counting(log_id)}

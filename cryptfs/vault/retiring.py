@@ -33,9 +33,9 @@ _PACK_COST: Final = 4096
 """Bytes that index, keys and hints of a small file take in a pack, and a pack in any case; generous."""
 _SMALL: Final = 4 * MIB
 """Bytes of a pack that is too small to stay, and of live records that are worth a pack."""
-_WEEK_MS: Final = 7 * 86_400_000
 _PATIENCE: Final = 4
 """Ages that a record waits in body2 for others to fill a pack with."""
+_MANY: Final = 100
 _CONTENTS_AT_ONCE: Final = 20_000
 """Contents asked about between two breaths: some tenths of a second."""
 _OP_CONTAINERS: Final = 100
@@ -89,8 +89,10 @@ class Retiring:
             await self._judge(self._portion(held), judged)
         if await self._is_worth_a_pack(judged.small):
             judged.sparse += judged.small
-        done = Retired()
         gone = list(judged.unused)
+        if not (judged.sparse or everything or _are_worth_a_word(gone)):
+            return Retired()
+        done = Retired()
         budget = float("inf") if everything else _REPACK_QUIETLY
         while judged.sparse and budget > 0:
             group = _group(judged.sparse)
@@ -163,7 +165,9 @@ class Retiring:
     async def _is_worth_a_pack(self, small: list[tuple[Container, Sparse]]) -> bool:
         """Leave of these what is old enough; whether that is worth copying."""
         if sum(one.live for _, one in small) >= _SMALL:
-            young = [each for each in small if each[1].place.where == WHERE_PACK and not await self._is_old_pack(each[1])]
+            young = [
+                each for each in small if each[1].place.where == WHERE_PACK and not await self._is_old_pack(each[1])
+            ]
             for each in young:
                 small.remove(each)
         body2 = [one for container, one in small if one.place.where == WHERE_BODY2]
@@ -176,6 +180,11 @@ class Retiring:
         if one.place not in self._dates:
             self._dates[one.place] = await self._vault.sender.date(pack_name(one.place.id)) or self._vault.wall_ms()
         return self._vault.wall_ms() - self._dates[one.place] >= self._old_ms
+
+
+def _are_worth_a_word(gone: list[Container]) -> bool:
+    """Whether everybody shall be asked about these: a few segments without live records can wait for others."""
+    return len(gone) >= _MANY or any(one.place == WHERE_PACK for one in gone)
 
 
 def _group(sparse: list[tuple[Container, Sparse]]) -> list[tuple[Container, Sparse]]:
