@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import trio
 
 from cryptfs.format.content import WHERE_BODY2, WHERE_PACK
@@ -33,6 +34,7 @@ _PACK_COST: Final = 4096
 """Bytes that index, keys and hints of a small file take in a pack, and a pack in any case; generous."""
 _SMALL: Final = 4 * MIB
 """Bytes of a pack that is too small to stay, and of live records that are worth a pack."""
+_SMALL_SINCE: Final = "small packs"
 _PATIENCE: Final = 4
 """Ages that a record waits in body2 for others to fill a pack with."""
 _MANY: Final = 100
@@ -41,6 +43,9 @@ _CONTENTS_AT_ONCE: Final = 20_000
 _OP_CONTAINERS: Final = 100
 _AS_IT_IS: Final = STAMP_MAX
 """Stable stamp where only the present counts: what comes back after a retire is noticed by RECHECK."""
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(dict[bytes, int]).decode
 
 Say = Callable[[str], None]
 """Is told in words what goes on."""
@@ -73,7 +78,6 @@ class Retiring:
     def __init__(self, vault: "Vault", holding: Holding) -> None:
         self._vault = vault
         self._holding = holding
-        self._dates: dict[Place, int] = {}
 
     async def choose(self, *, everything: bool, say: Say) -> Retired:
         """Look at everything that the log of this device holds, and copy out what is worth it.
@@ -87,7 +91,7 @@ class Retiring:
         judged = _Judged()
         while held:
             await self._judge(self._portion(held), judged)
-        if await self._is_worth_a_pack(judged.small):
+        if self._are_worth_a_pack(judged.small):
             judged.sparse += judged.small
         gone = list(judged.unused)
         if not (judged.sparse or everything or _are_worth_a_word(gone)):
@@ -162,24 +166,25 @@ class Retiring:
         moment = self._vault.standing.logs.moment(name.log_id, name.seq)
         return self._vault.wall_ms() - moment[1] if moment is not None else -1
 
-    async def _is_worth_a_pack(self, small: list[tuple[Container, Sparse]]) -> bool:
+    def _are_worth_a_pack(self, small: list[tuple[Container, Sparse]]) -> bool:
         """Leave of these what is old enough; whether that is worth copying."""
-        if sum(one.live for _, one in small) >= _SMALL:
-            young = [
-                each for each in small if each[1].place.where == WHERE_PACK and not await self._is_old_pack(each[1])
-            ]
-            for each in young:
-                small.remove(each)
-        body2 = [one for container, one in small if one.place.where == WHERE_BODY2]
-        if sum(one.live for _, one in small) >= _SMALL:
-            return len(small) > 1 or bool(body2)
+        since = self._small_since([one.place for _, one in small if one.place.where == WHERE_PACK])
+        horizon = self._vault.wall_ms() - self._old_ms
+        small[:] = [each for each in small if since.get(each[1].place.id, 0) <= horizon]
+        if sum(one.live for _, one in small) >= _SMALL and len(small) > 1:
+            return True
         small[:] = [each for each in small if each[1].place.where == WHERE_BODY2]
-        return any(self._age_of_body2(one.place.id) >= _PATIENCE * self._old_ms for one in body2)
+        return any(self._age_of_body2(one.place.id) >= _PATIENCE * self._old_ms for _, one in small)
 
-    async def _is_old_pack(self, one: Sparse) -> bool:
-        if one.place not in self._dates:
-            self._dates[one.place] = await self._vault.sender.date(pack_name(one.place.id)) or self._vault.wall_ms()
-        return self._vault.wall_ms() - self._dates[one.place] >= self._old_ms
+    def _small_since(self, packs: list[Place]) -> dict[bytes, int]:
+        """When this device first saw that these packs are small, in ms; what is lost of that only delays."""
+        replica, now = self._vault.replica, self._vault.wall_ms()
+        kept = replica.meta_get(_SMALL_SINCE)
+        known = _decode(kept) if kept is not None else {}
+        since = {place.id: known.get(place.id, now) for place in packs}
+        if since != known:
+            replica.meta_set(_SMALL_SINCE, _encode(since))
+        return since
 
 
 def _are_worth_a_word(gone: list[Container]) -> bool:

@@ -150,12 +150,6 @@ class Sender:
         stat = await self._read(lambda: self.store.stat(key, call))
         return stat.size if stat is not None else None
 
-    async def date(self, key: str) -> int | None:
-        """When the store says that it got an object, ms since 1970; None if it is not there."""
-        call = Call.within(_READ_SECONDS, self._abort)
-        stat = await self._read(lambda: self.store.stat(key, call))
-        return stat.mtime_ms if stat is not None else None
-
     async def space(self) -> tuple[int, int] | None:
         """(total, free) bytes of the store, None if it does not say."""
         call = Call.within(_READ_SECONDS, self._abort)
