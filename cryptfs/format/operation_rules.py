@@ -55,14 +55,23 @@ from cryptfs.format.operation import (
     provisional_number,
 )
 
-__all__ = ["ROLE_ADMIN", "ROLE_OWNER", "ROLE_READER", "ROLE_WRITER", "check_name", "check_op", "required_role"]
+__all__ = [
+    "MODE_MAX",
+    "ROLE_ADMIN",
+    "ROLE_OWNER",
+    "ROLE_READER",
+    "ROLE_WRITER",
+    "check_name",
+    "check_op",
+    "required_role",
+]
 
 ROLE_READER: Final = 0
 ROLE_WRITER: Final = 1
 ROLE_ADMIN: Final = 2
 ROLE_OWNER: Final = 3
 
-_MODE_MAX: Final = 0o7777
+MODE_MAX: Final = 0o7777
 _RULES_MAX: Final = 0xFFFF
 
 
@@ -98,7 +107,7 @@ def _create(op: Create, body2: int) -> None:
     _inode(op.p)
     check_name(op.name)
     need(op.kind in KINDS, "no such kind of node")
-    uint(op.mode, _MODE_MAX, "mode")
+    uint(op.mode, MODE_MAX, "mode")
     uint(op.uid, U32_MAX, "uid")
     uint(op.gid, U32_MAX, "gid")
     uint(op.rdev, I64_MAX, "device number")
@@ -152,7 +161,7 @@ def _rename(op: Rename, _: int) -> None:
 def _setattr(op: SetAttr, _: int) -> None:
     _inode(op.i)
     uint(op.mask - 1, (SET_MODE | SET_UID | SET_GID | SET_MTIME) - 1, "mask")
-    uint(op.mode, _MODE_MAX, "mode")
+    uint(op.mode, MODE_MAX, "mode")
     uint(op.uid, U32_MAX, "uid")
     uint(op.gid, U32_MAX, "gid")
     int64(op.mtime_ns, "mtime")

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from cryptfs.tree.database import Database
+from cryptfs.tree.schema import floor_of
 from cryptfs.tree.segment import IntegratedSegment, Position
 from cryptfs.tree.undo import UndoLog
 
@@ -54,9 +55,12 @@ class Applied:
             (seg.log, seg.first_op, seg.seq, len(seg.ops), seg.stamp, seg.wall_ms, seg.digest),
         )
         head = self.heads().get(seg.log)
-        if head is not None and head.seq > seg.seq:
-            return
-        self._db.run("INSERT OR REPLACE INTO head VALUES(?, ?, ?, ?)", (seg.log, seg.seq, seg.digest, seg.stamp))
+        if head is None or head.seq <= seg.seq:
+            self.put_head(seg.log, Head(seg.seq, seg.digest, seg.stamp))
+
+    def put_head(self, log: bytes, head: Head) -> None:
+        """The last segment of a log that is in the tree."""
+        self._db.run("INSERT OR REPLACE INTO head VALUES(?, ?, ?, ?)", (log, *head))
 
     def rows(self) -> list[AppliedRow]:
         """All segments above the floor, in order."""
@@ -84,8 +88,7 @@ class Applied:
 
     def floor(self) -> int:
         """The stamp U; -1 at first."""
-        row = self._db.one("SELECT v FROM meta WHERE k = 'floor'")
-        return -1 if row is None else int(_I64.unpack(row[0])[0])
+        return floor_of(self._db)
 
     def forget_floor(self) -> None:
         """Nothing is applied any more."""

@@ -194,6 +194,11 @@ class Core:
         rows: list[tuple[Any, ...]] = self._db.all(f"SELECT * FROM {table}")  # noqa: S608 - a literal
         return rows
 
+    @property
+    def db(self) -> Database:
+        """For modules of this room that read or write a great many rows at once."""
+        return self._db
+
     def question(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """Rows of a SELECT; for the modules of this room that look at more than one row."""
         rows: list[tuple[Any, ...]] = self._db.all(sql, values)

@@ -7,7 +7,7 @@ written first, whoever asks: nobody has to remember it.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import apsw
@@ -88,6 +88,19 @@ class Database:
             return self._execute(statement, values).fetchall()
         except _FOREIGN as err:
             raise _ours(err) from err
+
+    def each(self, statement: str, values: Values = ()) -> Iterator[Any]:
+        """The rows of the answer one by one, for more than memory should hold; nothing may be written meanwhile."""
+        if self._waiting is not None:
+            self._settle(statement, self._waiting)
+        try:
+            yield from self._connection.cursor().execute(statement, values)
+        except _FOREIGN as err:
+            raise _ours(err) from err
+
+    def changed(self) -> int:
+        """Rows that were written since the connection was opened; the difference tells what a statement has done."""
+        return self._connection.total_changes()
 
     def many(self, statement: str, rows: Iterable[Values]) -> None:
         """Execute a statement for every row."""

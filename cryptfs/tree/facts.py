@@ -4,6 +4,7 @@
 outlives the segment it came in (docs/format.md, "File contents").
 """
 
+import hashlib
 from collections.abc import Callable
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from cryptfs.format.content import WHERE_BODY2, WHERE_HERE, Content, Inline, Loc, MRef, Paged, Patch, Run, Span
 from cryptfs.tree.database import Database
 
-__all__ = ["Facts", "anchored", "moved"]
+__all__ = ["Facts", "anchored", "moved", "unnamed"]
 
 
 class Facts:
@@ -36,6 +37,11 @@ class Facts:
         """Record the content carried by `op` in the segment with this digest."""
         ext = self._encode(anchored(content, digest))
         self._db.run("INSERT OR REPLACE INTO content VALUES(?, ?)", (op, ext))
+
+
+def unnamed(ext: bytes) -> bytes:
+    """A key, 24 bytes, for a content that came with a checkpoint and whose operation is not known."""
+    return hashlib.sha256(b"cryptfs content\0" + ext).digest()[:24]
 
 
 def anchored(content: Content, digest: bytes) -> Content:

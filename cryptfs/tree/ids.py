@@ -12,7 +12,7 @@ from cryptfs.format.operation import OpId, Ver, is_provisional_ino, op_id_bytes,
 from cryptfs.tree.database import Database
 from cryptfs.tree.schema import ROOT_ST
 
-__all__ = ["OP_ID_LEN", "PROVISIONAL_PREFIX", "Ids", "op_id_of", "provisional_id", "split", "st_of_k"]
+__all__ = ["OP_ID_LEN", "PROVISIONAL_PREFIX", "Ids", "derived_st", "op_id_of", "provisional_id", "split", "st_of_k"]
 
 OP_ID_LEN: Final = 24
 PROVISIONAL_PREFIX: Final = b"\xff" * 16
@@ -30,6 +30,11 @@ _OWN: Final = "SELECT k, log, n FROM own WHERE k >= ? AND k < ?"
 def st_of_k(k: int) -> int:
     """Number of the node that local operation `k` makes."""
     return k + _ST_OFFSET
+
+
+def derived_st(ino: bytes) -> int:
+    """Number of a node that was not made here, unless another one has it: ascending as the inodes are."""
+    return int.from_bytes(ino[:8], "big") >> 2 | _ST_FOREIGN
 
 
 def provisional_id(k: int) -> bytes:
@@ -81,7 +86,7 @@ class Ids:
         if hint is not None and self._nameless(hint):
             st = hint
         else:
-            st = int.from_bytes(ino[:8], "big") >> 2 | _ST_FOREIGN
+            st = derived_st(ino)
             while self._db.one("SELECT 1 FROM local WHERE st = ?", (st,)) is not None:
                 st += 1
         self.name(st, ino)

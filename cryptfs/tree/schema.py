@@ -10,7 +10,7 @@ from typing import Final
 from cryptfs.errors import CryptfsError
 from cryptfs.tree.database import Database, ReplicaDamaged
 
-__all__ = ["ROOT_ST", "SCHEMA_VERSION", "ReplicaDamaged", "open_sealed"]
+__all__ = ["ROOT_ST", "SCHEMA_VERSION", "ReplicaDamaged", "floor_of", "open_beside", "open_sealed"]
 
 SCHEMA_VERSION: Final = 3
 ROOT_ST: Final = 1
@@ -118,11 +118,38 @@ def open_sealed(path: str, key: bytes) -> Database:
     return db
 
 
+def open_beside(path: str, key: bytes) -> Database:
+    """A second connection that only reads, and sees what was committed before this call; for another thread.
+
+    Raises as `open_sealed`.
+    """
+    db = Database(path)
+    try:
+        _unseal(db, key)
+        db.run("PRAGMA query_only = 1")
+        db.run("BEGIN")
+        floor_of(db)  # from its first question on a transaction sees one state
+    except CryptfsError:
+        db.close()
+        raise
+    return db
+
+
+def floor_of(db: Database) -> int:
+    """The stamp U at and below which nothing is undone any more; -1 at first."""
+    row = db.one("SELECT v FROM meta WHERE k = 'floor'")
+    return -1 if row is None else int.from_bytes(row[0], "big", signed=True)
+
+
+def _unseal(db: Database, key: bytes) -> None:
+    # Cipher and key come before anything else; "raw:" skips the slow derivation, the key is no passphrase.
+    db.pragma("cipher", "chacha20")
+    db.pragma("key", "raw:" + key.hex())
+
+
 def _prepare(db: Database, key: bytes | None) -> None:
     if key is not None:
-        # Cipher and key come before anything else; "raw:" skips the slow derivation, the key is no passphrase.
-        db.pragma("cipher", "chacha20")
-        db.pragma("key", "raw:" + key.hex())
+        _unseal(db, key)
     # NORMAL: after a power cut the last commits may be missing, and are taken from the journal again.
     settings = ("journal_mode=WAL", "temp_store=MEMORY", f"cache_size=-{CACHE_KIB}", "synchronous=NORMAL", _WAL_PAGES)
     for setting in settings:

@@ -80,7 +80,7 @@ class Uses:
                 for op, _ in rows:
                     content = self._facts.content(op)
                     if content is not None:
-                        self._learn(op, content)
+                        self.learn(op, content)
                 self._db.run("INSERT OR REPLACE INTO meta VALUES(?, ?)", (f"uses/{log.hex()}", rows[-1][0]))
                 left -= len(rows)
             limit = left
@@ -96,7 +96,8 @@ class Uses:
         """Contents of that log may have become others (another branch of it counts now)."""
         self._db.run("DELETE FROM meta WHERE k = ?", (f"uses/{log.hex()}",))
 
-    def _learn(self, op: bytes, content: Content) -> None:
+    def learn(self, op: bytes, content: Content) -> None:
+        """Take in what a content names, itself."""
         self._put(op, wire_places(content))
         if isinstance(content.body, Paged):
             self._db.run("INSERT OR REPLACE INTO unread VALUES(?)", (op,))
