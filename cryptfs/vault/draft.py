@@ -55,11 +55,23 @@ class Draft:
     manifests: list[Container] = field(default_factory=list)
     rekeys: Sequence[Rekeyed] = field(default_factory=list)
     ahead: bool = False  # a file was saved again later than the batch goes: its content is already that one
+    parted: set[int] = field(default_factory=set)  # operations whose base is not what they are put on any more
     packs: tuple[PackRef, ...] = ()
     wall_ms: int = 0
     stamp: int = 0
     mheads: tuple[bytes, ...] = ()
     vec: tuple[LogHead, ...] = ()
+
+    def may_part(self, snap: Snapshot) -> bool:
+        """Whether the file can become a copy of its own: its changes are all puts, not the making of it."""
+        return all(isinstance(self.coalesced.groups[at].op, Put) for at, one in self.snapshots.items() if one is snap)
+
+    def part(self, snap: Snapshot, rest: Snapshot) -> None:
+        """Say `rest` in place of `snap`, based on nothing: by the rules of merging that is a conflicted copy."""
+        for at in [at for at, one in self.snapshots.items() if one is snap]:
+            self.snapshots[at] = rest
+            self.parted.add(at)
+        self.ahead = True
 
     def abandon(self) -> None:
         """As if it had not been begun."""

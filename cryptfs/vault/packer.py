@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import trio
 
 from cryptfs.crypto.keys import KeyLabel
-from cryptfs.errors import LocalDisk
+from cryptfs.errors import CryptfsError, LocalDisk
 from cryptfs.faults import Faults
 from cryptfs.format.content import WHERE_PACK, Loc
 from cryptfs.format.names import pack_name
@@ -82,6 +82,25 @@ class Packer:
                 if object_ is not None:
                     await self._send(object_)
         self._locks.pop(pack.num, None)
+
+    async def confirm_all(self, containers: Iterable[Container]) -> None:
+        """`confirm` those of them that the store does not have yet, several at once. Raises as that."""
+        local = self._records.local
+        packs = {one.num: one for one in containers if isinstance(one, OpenPack) and local.get(one.num) is one}
+        failures: list[CryptfsError] = []
+
+        async def confirm(pack: OpenPack) -> None:
+            try:
+                await self.confirm(pack)
+            except CryptfsError as err:  # one by one, not as a group: callers ask what went wrong
+                failures.append(err)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for _, pack in sorted(packs.items()):
+                nursery.start_soon(confirm, pack)
+        if failures:
+            raise failures[0]
 
     # ---- closing --------------------------------------------------------------------------------------------------
 

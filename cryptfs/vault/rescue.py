@@ -21,6 +21,7 @@ from cryptfs.tree.merge_containers import RETIRED
 from cryptfs.vault.containers import Container, Ref
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.records import locate
+from cryptfs.vault.remnant import Waits
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
@@ -39,8 +40,11 @@ _Key = tuple[int, bytes]
 class Rescue:
     """Looks after the unsent contents of one vault."""
 
-    def __init__(self, vault: "Vault") -> None:
+    def __init__(self, vault: "Vault", waits: Waits) -> None:
         self._vault = vault
+        self._waits = waits
+        self._unreadable: set[FileContent] = set()
+        """Files whose manifest is nowhere: what it names is not rescued."""
         self._missing_since: dict[_Key, float] = {}
         self._given_up: set[_Key] = set()
 
@@ -49,7 +53,7 @@ class Rescue:
         if not self._vault.replica.uses.any_retired():
             return False
         look = _Look(self._vault, self._given_up)
-        return any(look.unknown(file) or look.manifest(file) or look.chunks(file) for file in self._unsent())
+        return any(self._unknown(look, file) or look.manifest(file) or look.chunks(file) for file in self._unsent())
 
     async def bring_out(self) -> None:
         """Copy what is needed, and journal where it lies.
@@ -60,12 +64,24 @@ class Rescue:
             return
         look = _Look(self._vault, self._given_up)
         for file in list(self._unsent()):
-            if look.unknown(file):
-                await file.load_all()
+            if self._unknown(look, file):
+                await self._load(file)
             if look.manifest(file):
                 await self._copy(file, file.present_chunks(), whole=True)
             elif chunks := look.chunks(file):
                 await self._copy(file, chunks, whole=False)
+
+    def _unknown(self, look: "_Look", file: FileContent) -> bool:
+        return file not in self._unreadable and look.unknown(file)
+
+    async def _load(self, file: FileContent) -> None:
+        """Load the manifest. One that is nowhere for long holds nobody else up; then see `remnant.py`."""
+        try:
+            await file.load_all()
+        except Damaged:
+            if not self._waits.is_over(file.st, trio.current_time()):
+                raise
+            self._unreadable.add(file)
 
     def _unsent(self) -> Iterator[FileContent]:
         return (file for file in self._vault.contents() if file.pending > 0 or file.changed)

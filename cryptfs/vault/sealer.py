@@ -16,10 +16,10 @@ import trio
 
 from cryptfs import VERSION
 from cryptfs.crypto.keys import KeyLabel
-from cryptfs.errors import CryptfsError, LocalDisk, Retry
+from cryptfs.errors import Damaged, LocalDisk, Retry
 from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Loc
 from cryptfs.format.names import segment_name
-from cryptfs.format.operation import Create, Op, Put, Relocate
+from cryptfs.format.operation import Create, Op, OpId, Put, Relocate
 from cryptfs.format.pack import PACK_SHARED
 from cryptfs.format.segment import LogHead, PackRef, RawSegment, SegmentBody, build_segment, parse_segment
 from cryptfs.tree.coalesce import Coalesced
@@ -34,6 +34,7 @@ from cryptfs.vault.logs import Told
 from cryptfs.vault.manifest import Snapshot, light_content, paged_content, plan_pages, seal_root
 from cryptfs.vault.pending import Batch
 from cryptfs.vault.records import locate
+from cryptfs.vault.remnant import Waits, remnant_of
 from cryptfs.vault.rescue import Rescue
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Sealer:
     def __init__(self, vault: "Vault") -> None:
         self._vault = vault
         self._lock = trio.Lock()
-        self._rescue = Rescue(vault)
+        self._waits = Waits()
+        self._rescue = Rescue(vault, self._waits)
         self.segments = 0
         self.reencrypting = False
         """What lies under older keys is being sealed anew, see `reencrypt.py`."""
@@ -155,11 +157,27 @@ class Sealer:
             await self._confirm_packs(work.snapshots.values())
         # Files that may need pages come first: they may close the pack that small files would copy from.
         for at, snap in sorted(work.snapshots.items(), key=lambda item: -item[1].count):
-            content = by_snapshot.get(id(snap)) or await self._light(work, snap, bulk=bulk)
-            contents[at] = by_snapshot[id(snap)] = content if content is not None else await self._paged(work, snap)
+            content = by_snapshot.get(id(snap)) or await self._content(work, snap, bulk=bulk)
+            contents[at] = by_snapshot[id(snap)] = content
         # A pack that was closed in the background has a name before it has arrived.
-        await self._confirm(self._places(work, WHERE_PACK))
+        await self._vault.packer.confirm_all(self._places(work, WHERE_PACK))
         return contents
+
+    async def _content(self, work: Draft, snap: Snapshot, *, bulk: bool) -> Content:
+        """The content of one file. If its manifest is nowhere for long, what exists of it, as a conflicted copy."""
+        mark, st = len(work.body2), snap.file.st
+        try:
+            content = await self._light(work, snap, bulk=bulk) or await self._paged(work, snap)
+        except Damaged:
+            del work.body2[mark:]
+            if not self._waits.is_over(st, trio.current_time()) or not work.may_part(snap):
+                raise
+            log.warning("a manifest that an unsent change builds on is nowhere: what exists becomes a conflicted copy")
+            rest = await remnant_of(snap)
+            work.part(snap, rest)
+            content = await self._light(work, rest, bulk=bulk) or await self._paged(work, rest)
+        self._waits.end(st)
+        return content
 
     def _unplaced(self, snap: Snapshot) -> list[int]:
         """Chunks whose record has no final place yet."""
@@ -172,25 +190,9 @@ class Sealer:
 
     async def _confirm_packs(self, snapshots: Iterable[Snapshot]) -> None:
         """Have the store hold every record of these files that has no final place yet."""
-        await self._confirm(locate(snap.layer.chunks[index])[0] for snap in snapshots for index in self._unplaced(snap))
-
-    async def _confirm(self, containers: Iterable[Container]) -> None:
-        local = self._vault.records.local
-        packs = {one.num: one for one in containers if isinstance(one, OpenPack) and local.get(one.num) is one}
-        failures: list[CryptfsError] = []
-
-        async def confirm(pack: OpenPack) -> None:
-            try:
-                await self._vault.packer.confirm(pack)
-            except CryptfsError as err:  # one by one, not as a group: callers ask what went wrong
-                failures.append(err)
-                nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            for _, pack in sorted(packs.items()):
-                nursery.start_soon(confirm, pack)
-        if failures:
-            raise failures[0]
+        await self._vault.packer.confirm_all(
+            locate(snap.layer.chunks[index])[0] for snap in snapshots for index in self._unplaced(snap)
+        )
 
     async def _light(self, work: Draft, snap: Snapshot, *, bulk: bool) -> Content | None:
         """The content without new pages, its new records in body2 unless in packs; None if it gets too long."""
@@ -235,6 +237,9 @@ class Sealer:
         final = finalise(work.coalesced, vault.standing.log_id, vault.standing.log.next_n, vault.vault_id)
         ids = final.ids
         ops = [_with_content(op, contents[at]) if at in contents else op for at, op in enumerate(final.ops)]
+        for at in work.parted:  # based on nothing that anybody has: no version but its own
+            own_id = OpId(vault.standing.log_id, vault.standing.log.next_n + at)
+            ops[at] = msgspec.structs.replace(ops[at], base=(own_id,))
         ops += [one.op for one in work.rekeys]
         ks = vault.keyring.write_keyset
         standing = vault.standing
@@ -330,8 +335,10 @@ class Sealer:
         vanished = work.coalesced.vanished
         if work.ahead or not vault.replica.mark_sealed(segment, sealed.upto_k, vanished, stable=stable):
             later = [(entry.k, entry.op) for entry in vault.pending.entries() if entry.k > sealed.upto_k]
-            integrate(vault.replica, [segment], later, stable=stable)
+            diff = integrate(vault.replica, [segment], later, stable=stable)
             vault.follow()
+            if work.parted:
+                vault.exchange.announce(diff.entries, [*diff.contents, *(diff.attributes - diff.contents)])
         if any(isinstance(op, Relocate) for op in ops):
             vault.cache.follow(vault.replica.uses.moves())
 
