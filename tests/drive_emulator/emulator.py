@@ -1,6 +1,5 @@
 """The object a test or a person holds: starts an emulated Drive, fills it, looks into it, and breaks it."""
 
-import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -52,8 +51,10 @@ class Emulator:
             context, self.authority = tls.make(Path(self._folder.name))
         self._server = Server((host, port), self.service, context)
         port = self._server.server_address[1]
-        self.url = f"{'https' if secure else 'http'}://{'localhost' if secure else host}:{port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="drive-emulator")
+        self.url = f"{'https' if secure else 'http'}://{host}:{port}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="drive-emulator", daemon=True
+        )
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -200,10 +201,7 @@ class Emulator:
     def replace(self, item_id: str, data: bytes) -> None:
         """Other bytes under the same id, with right checksums. The old ones are what `OldVersion` serves."""
         with self.world.lock:
-            item = self.world.items[item_id]
-            item.revisions.append(item.blob or Blob.of(b""))
-            item.blob = Blob.of(data)
-            self.world.changed(item)
+            self.world.put_bytes(self.world.items[item_id], data)
 
     def corrupt(self, item_id: str, at: int = 0) -> None:
         """Flip a bit of the stored bytes; the checksums stay those of the whole file."""
@@ -244,9 +242,7 @@ class Emulator:
 
     def sever(self) -> None:
         """Cut every connection now."""
-        with self._server._lock:
-            for connection in self._server._open:
-                connection.shutdown(socket.SHUT_RDWR)
+        self._server.sever()
 
     # ---- what was asked --------------------------------------------------------------------------------------------
 

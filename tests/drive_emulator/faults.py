@@ -1,4 +1,4 @@
-"""Things that go wrong, and the rules that say when."""
+"""Things that go wrong, and the rules that say when. Seconds are those of the machine, whatever the clock."""
 
 import fnmatch
 import random
@@ -120,7 +120,7 @@ class Rule:
     times: int | None = 1  # None: always
     chance: float = 1.0
     email: str | None = None
-    where: Callable[[Request], bool] | None = None
+    where: Callable[[Request], bool] | None = None  # sees the request before its body has come
     seen: int = 0  # matching requests so far
     hits: int = 0  # of which so many were met
     struck: threading.Event = field(default_factory=threading.Event)  # set with the first hit

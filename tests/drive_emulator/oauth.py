@@ -99,10 +99,13 @@ class OAuth:
     def token(self, request: Request) -> Reply:
         """POST /token: a refresh token or a code against an access token."""
         form = dict(urllib.parse.parse_qsl(request.body.decode(errors="replace")))
-        client = form.get("client_id", "")
+        client, secret = form.get("client_id", ""), form.get("client_secret", "")
+        basic = request.headers.get("Authorization", "")
+        if basic.startswith("Basic "):
+            client, _, secret = base64.b64decode(basic[6:]).decode(errors="replace").partition(":")
         if client not in self.clients:
             return refused("invalid_client", "The OAuth client was not found.", 401)
-        if form.get("client_secret") != self.clients[client]:
+        if secret != self.clients[client]:
             return refused("invalid_client", "Unauthorized", 401)
         kind = form.get("grant_type")
         if kind == "refresh_token":

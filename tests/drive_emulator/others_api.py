@@ -89,7 +89,7 @@ def about(world: World, request: Request) -> Reply:
     if "fields" not in request.query:
         raise Refusal(400, "required", "The 'fields' parameter is required for this method.", location="fields")
     user = world.users[request.email]
-    used = world.stored_by(user.email)
+    used = world.bytes_of[user.email]
     in_trash = sum(
         item.size for item in world.items.values() if item.owner == user.email and access.is_trashed(world.items, item)
     )

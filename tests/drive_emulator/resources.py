@@ -62,7 +62,7 @@ def all_grants(tree: access.Tree, item: Item) -> dict[str, tuple[Permission, str
             offer(Permission(owner.email, role, owner.permission_id), source)
     drive = tree.drives.get(item.drive or "")
     for grant in drive.members.values() if drive else ():
-        offer(grant, drive.id if drive else None)
+        offer(grant, item.drive if item.id != item.drive else None)
     return found
 
 

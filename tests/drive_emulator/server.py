@@ -41,10 +41,9 @@ class BrokenOff(Exception):
 
 
 class Server(ThreadingHTTPServer):
-    """Listens; ends all connections and threads when it is closed."""
+    """Listens; cuts all connections and waits for their threads when it is closed."""
 
-    daemon_threads = True
-    block_on_close = True
+    daemon_threads = True  # one that is never closed keeps no program from ending
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], service: Service, context: ssl.SSLContext | None) -> None:
@@ -52,7 +51,7 @@ class Server(ThreadingHTTPServer):
         self.up, self.down = Link(service.clock), Link(service.clock)
         self.over = threading.Event()
         self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         super().__init__(address, Handler)
 
     def server_bind(self) -> None:
@@ -60,22 +59,29 @@ class Server(ThreadingHTTPServer):
         socket_server_bind(self)
 
     def opened(self, connection: socket.socket) -> None:
-        with self._lock:
+        with self._changed:
             self._open.add(connection)
 
     def closed(self, connection: socket.socket) -> None:
-        with self._lock:
+        with self._changed:
             self._open.discard(connection)
+            self._changed.notify_all()
 
-    def end(self) -> None:
-        """Cut every connection, wait for all threads."""
-        self.over.set()
-        self.shutdown()
-        with self._lock:
+    def sever(self) -> None:
+        """Cut every connection."""
+        with self._changed:
             for connection in self._open:
                 with contextlib.suppress(OSError):
                     socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    def end(self) -> None:
+        """Listen no more, cut every connection, wait until all are gone."""
+        self.over.set()
+        self.shutdown()
         self.server_close()
+        self.sever()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open, timeout=10)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away is nothing to speak of; anything else is a fault of the emulator and is shown."""
@@ -131,6 +137,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self._receive(request, length, met)
             record.received = len(request.body)
+            self._unfold(request)
+            record.query = dict(request.query)
             self._wait(self.server.service.delay(request))
             if any(isinstance(fault, faults.DropBefore) for fault in met):
                 raise BrokenOff
@@ -138,7 +146,7 @@ class Handler(BaseHTTPRequestHandler):
             record.email = request.email or record.email
             for fault in met:
                 if isinstance(fault, faults.Stall):
-                    self._wait(fault.seconds)
+                    self._wait_really(fault.seconds)
                 if isinstance(fault, faults.DropAfter | faults.LoseTail):
                     raise BrokenOff
             self._send(request, reply, met, record)
@@ -172,6 +180,9 @@ class Handler(BaseHTTPRequestHandler):
                     self.server.service.uploads.keep_part(request, request.body)
             raise BrokenOff
         request.body = self._read_chunks() if length < 0 else self._read(length)
+
+    def _unfold(self, request: Request) -> None:
+        """A GET too long for its address comes as a POST with a form."""
         if self.headers.get(_TAKEN) and self.headers.get_content_type() == "application/x-www-form-urlencoded":
             form = urllib.parse.parse_qsl(request.body.decode(errors="replace"), keep_blank_values=True)
             request.query.update(form)
@@ -211,6 +222,11 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.over.is_set():
             raise BrokenOff
 
+    def _wait_really(self, seconds: float) -> None:
+        """Faults take the time of the machine, since the patience of clients does."""
+        if self.server.over.wait(seconds):
+            raise BrokenOff
+
     def _send(self, request: Request, reply: Reply, met: list[Fault], record: Record) -> None:
         self.send_response(reply.status)
         for name, value in reply.headers.items():
@@ -234,7 +250,7 @@ class Handler(BaseHTTPRequestHandler):
                 for at in range(0, len(body), fault.piece):
                     self.wfile.write(body[at : at + fault.piece])
                     record.sent += fault.piece
-                    self._wait(fault.pause)
+                    self._wait_really(fault.pause)
                 return
         record.sent = len(body)
         self._write(head, body)

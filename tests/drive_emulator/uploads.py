@@ -6,9 +6,10 @@ import re
 from collections import deque
 from dataclasses import dataclass
 
-from tests.drive_emulator.answers import Refusal, Reply, Request, invalid, parse_object, usage
+from tests.drive_emulator.access import role_of
+from tests.drive_emulator.answers import Refusal, Reply, Request, forbidden, invalid, parse_object, usage
 from tests.drive_emulator.files_api import Metadata, change, create, shown
-from tests.drive_emulator.items import Item
+from tests.drive_emulator.items import Item, at_least
 from tests.drive_emulator.world import World
 
 QUANTUM = 256 * 1024
@@ -89,7 +90,9 @@ class Uploads:
             raise Refusal(413, "uploadTooLarge", "The file is too large.")
         self._check_cap(request.email, total or 0)
         if request.ids:
-            world.visible(request.ids[0], request.email, request.flag("supportsAllDrives"))
+            item = world.visible(request.ids[0], request.email, request.flag("supportsAllDrives"))
+            if not at_least(role_of(world, item, request.email), "writer"):
+                raise forbidden()
         else:
             parent = world.check_parent(request.email, metadata.parent(), request.flag("supportsAllDrives"))
             wanted = metadata.text("id")

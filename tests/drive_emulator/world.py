@@ -7,7 +7,7 @@ is an e-mail address. Refusals are raised before anything changes.
 import copy
 import random
 import threading
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 from tests.drive_emulator import access
@@ -55,6 +55,8 @@ class World:
         self.feeds = Feeds(settings, clock, self.random)
         self.requests = 0
         self.uploaded: dict[str, deque[tuple[float, int]]] = {}
+        self.bytes_of: Counter[str] = Counter()  # by account, what is in the trash included
+        self.items_in: Counter[str] = Counter()  # by shared drive
 
     @property
     def behaviour(self) -> Behaviour:
@@ -125,14 +127,10 @@ class World:
             raise not_found(file_id)
         return item
 
-    def stored_by(self, email: str) -> int:
-        """Bytes that count against an account, the trash included."""
-        return sum(item.size for item in self.items.values() if item.owner == email)
-
     def check_room(self, owner: str | None, size: int) -> None:
         """Refuse what does not fit into the account that would own it."""
         user = self.users.get(owner or "")
-        if user is not None and user.storage is not None and self.stored_by(user.email) + size > user.storage:
+        if user is not None and user.storage is not None and self.bytes_of[user.email] + size > user.storage:
             raise forbidden("storageQuotaExceeded")
 
     def as_listed(self, item_id: str) -> Item | None:
@@ -160,10 +158,8 @@ class World:
         limits = self.settings.limits
         if len(self.children.get(parent.id, ())) >= limits.children:
             raise forbidden("numChildrenInNonRootLimitExceeded")
-        if parent.drive is not None:
-            held = sum(1 for item in self.items.values() if item.drive == parent.drive) - 1
-            if held >= limits.shared_drive_items:
-                raise forbidden("teamDriveFileLimitExceeded")
+        if self.items_in[parent.drive or ""] >= limits.shared_drive_items:
+            raise forbidden("teamDriveFileLimitExceeded")
         return parent
 
     def create(
@@ -189,6 +185,7 @@ class World:
         item.extra = dict(extra or {})
         self.items[file_id] = item
         self.used.add(file_id)
+        self._count(item, 1)
         self.children.setdefault(parent.id, set()).add(file_id)
         self.changed(item)
         return item
@@ -198,10 +195,24 @@ class World:
         if not at_least(access.role_of(self, item, asker), "writer"):
             raise forbidden()
         self.check_room(item.owner, len(data) - item.size)
+        item.modified, item.changed_by = self.clock.now(), asker
+        self.put_bytes(item, data)
+
+    def put_bytes(self, item: Item, data: bytes) -> None:
+        """Other contents, whoever may want that."""
+        self._count(item, -1)
         if item.blob is not None:
             item.revisions.append(item.blob)
-        item.blob, item.modified, item.changed_by = Blob.of(data), self.clock.now(), asker
+        item.blob = Blob.of(data)
+        self._count(item, 1)
         self.changed(item)
+
+    def _count(self, item: Item, sign: int) -> None:
+        """What an account stores and a shared drive holds."""
+        if item.owner is not None:
+            self.bytes_of[item.owner] += sign * item.size
+        elif item.drive is not None:
+            self.items_in[item.drive] += sign
 
     def move(self, asker: str, item: Item, add: str | None, remove: str | None, all_drives: bool) -> None:
         """Change the folder. Taken out of every folder, an item lands at the top of its owner's My Drive."""
@@ -270,7 +281,8 @@ class World:
     def forget(self, item: Item) -> None:
         """Remove it and tell nobody."""
         self.put_under(item, None)
-        self.items.pop(item.id, None)
+        if self.items.pop(item.id, None) is not None:
+            self._count(item, -1)
         self._remember(item.id, None)
 
     def changed(self, item: Item, saw: set[str] | None = None) -> None:
