@@ -120,20 +120,33 @@ class NeedsUpdate(CryptfsError):
 
 
 class StoreError(CryptfsError):
-    """Base of what a store answers."""
+    """Base of what a store answers.
+
+    `state` is the word for it in `cryptfs status` where the class alone says too little; empty: the class's own.
+    """
 
     exit_code = 69
     default_advice = "Your changes are safe on this machine and will be sent later."
 
+    def __init__(self, message: str, advice: str = "", *, state: str = "") -> None:
+        super().__init__(message, advice)
+        self.state = state
+
 
 class Retry(StoreError):
-    """Try again, after `after` seconds if that is known (else 0)."""
+    """Try again, after `after` seconds if that is known (else 0).
+
+    `passing`: an everyday thing, such as a request to slow down, of which nobody need be told yet.
+    """
 
     errno = errno.ETIMEDOUT
 
-    def __init__(self, message: str, advice: str = "", after: float = 0.0) -> None:
-        super().__init__(message, advice)
+    def __init__(
+        self, message: str, advice: str = "", after: float = 0.0, *, state: str = "", passing: bool = False
+    ) -> None:
+        super().__init__(message, advice, state=state)
         self.after = after
+        self.passing = passing
 
 
 class StoreGone(Retry):

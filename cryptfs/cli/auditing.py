@@ -31,10 +31,10 @@ from cryptfs.group.audit import audit as find_oddities
 from cryptfs.group.authority import Tier
 from cryptfs.group.graph import Node
 from cryptfs.group.membership import Membership
-from cryptfs.store import open_store
 from cryptfs.vault.certificates import certificates_at
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.people import instant
+from cryptfs.vault.stores import store_at
 
 __all__ = ["audit"]
 
@@ -53,7 +53,7 @@ def audit(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
     """
     home = VaultHome.of(name)
     keys = unlock(home, passphrase_file)
-    membership = read_membership(open_store(home.read_settings().store), keys)
+    membership = read_membership(store_at(home.read_settings().store), keys)
     acts = [_described(membership, node) for node in _in_order(membership)]
     remarks = [*_remarks(membership), *trio.run(_certificate_remarks, home, membership)]
     if as_json:

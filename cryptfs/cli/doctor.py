@@ -16,8 +16,9 @@ from cryptfs.cli.output import size
 from cryptfs.crypto.keyfile import is_protected
 from cryptfs.errors import CryptfsError
 from cryptfs.format.statement import genesis_vault
-from cryptfs.store import Call, open_store
+from cryptfs.store import Call
 from cryptfs.vault.home import VaultHome
+from cryptfs.vault.stores import store_at
 
 __all__ = ["Finding", "examine_machine", "examine_vault"]
 
@@ -135,7 +136,7 @@ def _disk(subject: str, home: VaultHome) -> Finding:
 
 def _store(subject: str, home: VaultHome) -> Finding:
     settings = home.read_settings()
-    store = open_store(settings.store)
+    store = store_at(settings.store)
     try:
         call = Call.within(_STORE_SECONDS)
         vault = genesis_vault(store.get("genesis", call))

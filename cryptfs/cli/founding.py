@@ -1,6 +1,7 @@
 """`cryptfs init`: a new vault, from the empty folder to the recovery words on paper."""
 
 import datetime as dt
+import functools
 import os
 import sys
 import time
@@ -26,9 +27,10 @@ from cryptfs.errors import CryptfsError, Invalid, UsageError
 from cryptfs.format.statement import Policy
 from cryptfs.group.founding import DEFAULT_POLICY, found
 from cryptfs.group.handing import examine_under
-from cryptfs.store import Call, Store, open_store, parse_store_url
+from cryptfs.store import Call, Retries, Store, parse_store_url
 from cryptfs.vault.disk import local_disk, sync_directory
 from cryptfs.vault.home import VaultHome
+from cryptfs.vault.stores import settle_address, store_at
 
 __all__ = ["init"]
 
@@ -90,7 +92,7 @@ def init(
     if not 1 <= len(display_name) <= _DISPLAY_MAX:
         raise UsageError(f"A display name has 1 to {_DISPLAY_MAX} characters.", "Choose another one.")
     policy = _policy(authorities)
-    url = str(parse_store_url(store))
+    url = settle_address(store, make=True)
     shelf = _empty_store(url)
     passphrase = None if no_passphrase else ask_new_passphrase(passphrase_file)
     pair = _certificate(display_name, brought, policy)
@@ -124,7 +126,7 @@ def _empty_store(url: str) -> Store:
             visible = [entry.name for entry in entries if not entry.name.startswith(".")]
         if visible and "genesis" not in visible:
             raise UsageError(f"{folder} is not empty.", "Name a new or empty folder.")
-    store = open_store(url)
+    store = store_at(url)
     if store.stat("genesis", Call.within(_UPLOAD_SECONDS)) is not None:
         raise UsageError("There is a vault in that folder already.", "Name a new or empty folder.")
     return store
@@ -236,9 +238,10 @@ def _write_durably(file: Path, data: bytes) -> None:
 def _upload(store: Store, objects: Objects) -> None:
     """Put the first objects into the folder; takes them back out if one fails, so that `init` can be run again."""
     done: list[str] = []
+    retries = Retries(chance())
     try:
         for key, data in objects:
-            store.put(key, data, Call.within(_UPLOAD_SECONDS))
+            retries.run(functools.partial(store.put, key, data), Call.within(_UPLOAD_SECONDS))
             done.append(key)
     except CryptfsError:
         for key in reversed(done):

@@ -13,8 +13,8 @@ from cryptfs.cli.control import Answer, Daemon
 from cryptfs.cli.opening import open_here
 from cryptfs.cli.output import counted, document, line, note, progress, safe, size
 from cryptfs.errors import HostileStore
-from cryptfs.store import open_store
 from cryptfs.vault.home import VaultHome
+from cryptfs.vault.stores import store_at
 
 __all__ = ["fsck"]
 
@@ -70,7 +70,7 @@ async def _check(
 ) -> tuple[Report, Answer | None]:
     async with open_here(home, passphrase_file, read_only=True) as vault:
         healed = (await vault.healer.heal(note)).as_json() if heal else None
-        store = open_store(home.read_settings().store)
+        store = store_at(home.read_settings().store)
         try:
             with progress("Checking", None) as advance:
                 return await check_vault(vault, store, percent, advance), healed

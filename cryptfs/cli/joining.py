@@ -32,13 +32,13 @@ from cryptfs.errors import ConfigError, NotAllowed, NotFound, NotLetIn, StoreErr
 from cryptfs.faults import Faults
 from cryptfs.format.join import Token, decode_token
 from cryptfs.group.membership import Membership
-from cryptfs.store import open_store, parse_store_url
 from cryptfs.vault.disk import local_disk
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.joining import Joining, look, words_of
 from cryptfs.vault.leaving import leave_vault
 from cryptfs.vault.recovering import check_recovery
 from cryptfs.vault.sealedfile import write_durably
+from cryptfs.vault.stores import settle_address, store_at
 from cryptfs.vault.upload import Sender
 
 __all__ = ["at_store", "join", "leave", "make_keys", "settle"]
@@ -84,7 +84,7 @@ def join(
     """
     ticket = decode_token(token)
     brought = read_pair(cert, key)
-    url = str(parse_store_url(address or ticket.locator))
+    url = settle_address(address or ticket.locator)
     name = name or trio.run(_name_in, ticket, url)
     home = VaultHome.of(name)
     point = place_for(home, mountpoint) if mount or mountpoint is not None else None
@@ -170,7 +170,7 @@ def settle(home: VaultHome, url: str, keys: DeviceKeys, passphrase: bytes | None
 @asynccontextmanager
 async def at_store(url: str) -> AsyncIterator[Sender]:
     """The store at `url`, for commands that have no vault open."""
-    sender = Sender(open_store(url), Faults())
+    sender = Sender(store_at(url), Faults())
     try:
         yield sender
     finally:

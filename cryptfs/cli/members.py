@@ -14,11 +14,11 @@ from cryptfs.cli.joining import at_store
 from cryptfs.cli.output import cell, document, table
 from cryptfs.cli.unlocking import unlock
 from cryptfs.crypto.keyfile import DeviceKeys
-from cryptfs.store import open_store
 from cryptfs.vault.certificates import certificates_at
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.lastseen import last_seen
 from cryptfs.vault.people import describe
+from cryptfs.vault.stores import store_at
 
 __all__ = ["members"]
 
@@ -50,7 +50,7 @@ def members(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
 async def _from_store(home: VaultHome, keys: DeviceKeys) -> list[dict[str, Any]]:
     """Straight from the store: works for a device that is not in any more, too."""
     url = home.read_settings().store
-    membership = read_membership(open_store(url), keys)
+    membership = read_membership(store_at(url), keys)
     async with at_store(url) as sender:
         certificates = await certificates_at(sender, home, membership, lambda: time.time_ns() // 1_000_000)
         return describe(membership, await last_seen(sender, membership), certificates.findings())

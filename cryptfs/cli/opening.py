@@ -14,9 +14,9 @@ from cryptfs.cli.unlocking import unlock
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.errors import InUse
 from cryptfs.mount.filesystem import FileSystem, Rules
-from cryptfs.store import open_store
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.opening import open_vault
+from cryptfs.vault.stores import store_at
 from cryptfs.vault.vault import Vault, VaultOptions
 
 __all__ = ["mount_point_of", "open_here", "open_tree", "open_with"]
@@ -38,7 +38,7 @@ async def open_with(home: VaultHome, keys: DeviceKeys, *, read_only: bool = Fals
     options = VaultOptions.of(gather_options([], settings=settings.options))
     if read_only:
         options = replace(options, read_only=True)
-    async with open_vault(home, keys, open_store(settings.store), options) as vault:
+    async with open_vault(home, keys, store_at(settings.store, home, keys), options) as vault:
         if vault.status()["store"] != "ok":
             note("The store cannot be reached; this is what was known at the last contact.")
         yield vault

@@ -23,11 +23,11 @@ from cryptfs.crypto.words import recovery_shares
 from cryptfs.errors import Retry, UsageError
 from cryptfs.format.statement import Cut
 from cryptfs.group.membership import Membership
-from cryptfs.store import parse_store_url
 from cryptfs.vault.administration import ends_of
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.people import Chosen, choose
 from cryptfs.vault.recovering import admit_owner, open_by_recovery, remove_by_recovery
+from cryptfs.vault.stores import settle_address
 
 __all__ = ["recover", "recovery"]
 
@@ -66,7 +66,7 @@ def recover(
     require_unmounted(home)
     if not home.exists() and address is None:
         raise UsageError(f"This device does not know the vault '{name}'.", "Say where its folder is: --store.")
-    url = home.read_settings().store if home.exists() else str(parse_store_url(address or ""))
+    url = home.read_settings().store if home.exists() else settle_address(address or "")
     seed = read_phrases(recovery_files)
     seen = trio.run(_look, url, seed)
     chosen = [choose(seen, word) for word in out]

@@ -18,9 +18,9 @@ from cryptfs.group.invitation import device_words, view_words
 from cryptfs.group.membership import Membership
 from cryptfs.group.memory import Sight, compare, recall
 from cryptfs.group.roster import Entry
-from cryptfs.store import open_store
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.people import choose, in_order
+from cryptfs.vault.stores import store_at
 
 __all__ = ["verify"]
 
@@ -40,7 +40,7 @@ def verify(*, name: str, member: str | None, as_json: bool, passphrase_file: Pat
     """
     home = VaultHome.of(name)
     keys = unlock(home, passphrase_file)
-    store = open_store(home.read_settings().store)
+    store = store_at(home.read_settings().store)
     membership = read_membership(store, keys)
     entries = in_order(membership) if member is None else list(choose(membership, member).entries)
     words = {entry.id.hex(): " ".join(device_words(keys.vault, _in_force(entry))) for entry in entries}

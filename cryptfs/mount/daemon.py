@@ -35,11 +35,11 @@ from cryptfs.mount.mountoptions import MountOptions
 from cryptfs.mount.mountpoint import prepare, raise_read_ahead, unmount
 from cryptfs.mount.mounttable import Mounted, mount_at
 from cryptfs.mount.process import Notifier, harden
-from cryptfs.store import open_store
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.hourly import look_after
 from cryptfs.vault.opening import open_vault
 from cryptfs.vault.reconciling import keep_reconciled
+from cryptfs.vault.stores import store_at
 from cryptfs.vault.vault import Vault, VaultOptions
 
 __all__ = ["MountLost", "MountProcess", "serve"]
@@ -76,7 +76,11 @@ def serve(home: VaultHome, keys: DeviceKeys, store: str, point: Path, options: M
     vault_options = VaultOptions.of(options)
     place = prepare(point, home.name, nonempty=wanted.nonempty)
     process = MountProcess(
-        lambda: open_vault(home, keys, open_store(store), vault_options), home.name, home.control_socket, place, wanted
+        lambda: open_vault(home, keys, store_at(store, home, keys), vault_options),
+        home.name,
+        home.control_socket,
+        place,
+        wanted,
     )
     trio.run(process.run)
 

@@ -95,6 +95,11 @@ class FileSource:
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
 
+    @property
+    def fd(self) -> int:
+        """The open file, for reading alone."""
+        return self._fd
+
     def write_to(self, fd: int, call: Call) -> None:
         """See Source."""
         at = 0

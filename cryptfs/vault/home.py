@@ -3,12 +3,14 @@
 | path                      | holds                                              | who may delete it            |
 |---------------------------|----------------------------------------------------|------------------------------|
 | `config/NAME.toml`        | the store's address and options, no secrets        | loses the address            |
+| `config/google-drive.json` | the login at Google Drive, of all vaults             | means logging in again       |
 | `data/NAME/keys.cfs`      | this device's keys, sealed                         | nobody: precious             |
 | `data/NAME/journal-*`     | accepted changes that the store does not have yet  | nobody: precious             |
 | `data/NAME/packs/`        | sealed records not confirmed by the store yet      | nobody: precious             |
 | `data/NAME/invitations.cfs` | open invitations of this device, sealed         | makes them worthless         |
 | `data/NAME/joining.cfs`   | the token, until the first opening has checked it  | weakens that check           |
 | `data/NAME/trust.cfs`     | what this device has seen (rollback detection)     | weakens rollback detection   |
+| `data/NAME/store.db`      | what lies where at a provider, begun uploads, sealed | makes uploads begin anew  |
 | `cache/NAME/`             | replica and confirmed packs                        | anybody, while not mounted   |
 | `run/NAME.sock`           | control socket of the running mount                | -                            |
 """
@@ -27,7 +29,7 @@ import platformdirs
 
 from cryptfs.errors import ConfigError, NoSuchVault, UsageError
 
-__all__ = ["VaultHome", "VaultSettings", "known_vaults"]
+__all__ = ["VaultHome", "VaultSettings", "known_vaults", "logins_dir"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _SOCKET_PATH_MAX: Final = 100
@@ -75,6 +77,10 @@ class VaultHome:
     @property
     def trust_file(self) -> Path:
         return self.data_dir / "trust.cfs"
+
+    @property
+    def store_file(self) -> Path:
+        return self.data_dir / "store.db"
 
     @property
     def revocation_dir(self) -> Path:
@@ -166,6 +172,11 @@ def _check_private(directory: Path) -> None:
         raise ConfigError(
             f"Other users may write to {directory}.", "Remove it, or set XDG_RUNTIME_DIR to a directory of your own."
         )
+
+
+def logins_dir() -> Path:
+    """Where the logins at providers lie, for all vaults of this `CRYPTFS_HOME`; one file each, mode 0600."""
+    return _roots()[0]
 
 
 def known_vaults() -> list[str]:

@@ -48,6 +48,8 @@ class StoreState:
 
     def failed(self, err: StoreError) -> None:
         """The store refused; logged when the reason changes, not at every try."""
+        if isinstance(err, Retry) and err.passing:
+            return
         state = _state_of(err)
         if state != self.state:
             log.warning("store: %s %s", err, err.advice)
@@ -56,6 +58,8 @@ class StoreState:
 
 
 def _state_of(err: StoreError) -> str:
+    if err.state:
+        return err.state
     for kind, state in ((Quota, "full"), (Auth, "login needed"), (Denied, "denied"), (Retry, "unreachable")):
         if isinstance(err, kind):
             return state
