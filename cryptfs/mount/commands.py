@@ -84,7 +84,7 @@ class Commands:
         await say({"progress": {"pending_bytes": self._pending_bytes()}})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(progress)
-            await self._vault.sync()
+            await self._vault.sync(thorough=True)
             nursery.cancel_scope.cancel()
         return {"pending_bytes": self._pending_bytes()}
 

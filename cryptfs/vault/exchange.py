@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from cryptfs.crypto.keys import chance
 from cryptfs.errors import CryptfsError, HostileStore, StoreError
+from cryptfs.format.names import log_prefix, segment_name
 from cryptfs.format.operation import Relocate
 from cryptfs.group.authority import Tier
 from cryptfs.group.ends import closers
-from cryptfs.store import Abort, Call, DirectoryStore
+from cryptfs.group.memory import TrustMemory
+from cryptfs.store import Abort, Call, Cap, DirectoryStore, Store
+from cryptfs.store.retry import Backoff
 from cryptfs.tree.integrate import Diff, NeedsRebuild, integrate, watched
 from cryptfs.tree.segment import IntegratedSegment
+from cryptfs.vault.lookout import Following, Lookout
 from cryptfs.vault.members import refresh
 from cryptfs.vault.rebuilding import rebuild
+from cryptfs.vault.tempo import FOLLOWED, LISTED, TOLD, PullPace, Tempo
+from cryptfs.vault.upload import PATIENCE
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
@@ -28,10 +35,12 @@ __all__ = ["Exchange"]
 
 log = logging.getLogger(__name__)
 
-_POLL: Final = 5.0
-"""Seconds between two looks at a store that does not tell of changes."""
 _SETTLE: Final = 0.2
 """Seconds after a notice before the store is read: uploads come in groups."""
+_LISTEN: Final = 3600.0
+"""Seconds that a directory is listened to at a stretch."""
+_AFTER_TROUBLE: Final = 10.0
+"""Seconds after a pull that failed for another reason than the store."""
 
 Listener = Callable[[Iterable[tuple[int, bytes]], Iterable[int]], None]
 """Told after a pull: entries (directory, name) that changed, then nodes."""
@@ -44,9 +53,14 @@ class Exchange:
         self._vault = vault
         self._lock = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)
+        self._lookout = Lookout(vault.sender, vault.replica, self._following, lambda: _own_log(vault.trust.memory))
+        self._pace = PullPace(_tempo(vault.sender.store), chance().random, trio.current_time())
+        self._backoff = Backoff(chance(), PATIENCE)
+        self._sooner = trio.Event()
+        """Set when the next look may be due earlier than it was."""
         self.listeners: list[Listener] = []
-        self.statements: list[str] = []
-        """Names in `m/` as listed last."""
+        self.listed: list[str] = []
+        """Names in `m/`, `w/` and `l/` at the last audit."""
         self.pulls = 0
         self.segments = 0
         """Segments of others taken in since the start."""
@@ -59,24 +73,40 @@ class Exchange:
         async with self._lock:
             yield
 
-    async def pull(self) -> bool:
-        """Bring here whatever the store has; returns whether anything was new. Raises StoreError, HostileStore."""
+    async def pull(self, *, thorough: bool = False) -> bool:
+        """Bring here whatever the store has; returns whether anything was new. Raises StoreError, HostileStore.
+
+        `thorough`: list everything, also where a feed would tell what is new.
+        """
         async with self._lock:
             vault = self._vault
             before = vault.trust.memory  # what is sealed and sent while the store is listed is not in the listing
-            news = await self.refresh_membership()
+            seen = await self._lookout.look(whole=thorough, uneasy=vault.trust.uneasy or vault.reader.waiting.held_up)
+            news = await self._learn_of_group(seen.statements, seen.wraps, again=seen.whole)
             try:
-                news = await vault.reader.read_all() or news
+                news = await vault.reader.read_on(seen.segments, whole=seen.whole) or news
             except NeedsRebuild as err:
                 news = await self._rebuild(err)
             self.look_at_own_log()
-            await vault.trust.look([*self.statements, *vault.reader.listed], before, vault.reader.open_forks())
+            if seen.whole:
+                self.listed = [*seen.statements, *seen.wraps, *seen.segments]
+            await vault.trust.look(self.listed if seen.whole else None, before, vault.reader.open_forks())
             vault.trust.freshness.tell()
-            self.pulls += 1
-            if news:
-                self.settled.set()
-                self.settled = trio.Event()
+            self._lookout.keep(vault.reader.waiting, whole=seen.whole, news=news)
+            self._looked(news=news)
             return news
+
+    def _following(self) -> list[Following]:
+        return self._vault.reader.following()
+
+    def _looked(self, *, news: bool) -> None:
+        now = trio.current_time()
+        self.pulls += 1
+        self._pace.looked(now)
+        if news:
+            self.stir()
+            self.settled.set()
+            self.settled = trio.Event()
 
     async def _rebuild(self, why: NeedsRebuild) -> bool:
         """Make the tree anew; as it was it stays if the folder shows too little for that. Raises StoreError."""
@@ -112,17 +142,25 @@ class Exchange:
         return f"The log of this device was closed by {' and '.join(by) or 'somebody'}. Its changes are kept."
 
     async def refresh_membership(self) -> bool:
-        """Take in new statements and wraps; returns whether there were any. Raises StoreError."""
+        """Look for new statements and wraps, and take them in; returns whether there were any. Raises StoreError."""
+        sender = self._vault.sender
+        return await self._learn_of_group(await sender.list("m/"), await sender.list("w/"), again=True)
+
+    async def _learn_of_group(self, statements: list[str], wraps: list[str], *, again: bool) -> bool:
+        """Take in what is new among the objects of these names; returns whether there was anything.
+
+        `again`: also look whether what did not verify does so now.
+        """
         vault = self._vault
-        self.statements = await vault.sender.list("m/")
         membership = await refresh(
             vault.sender,
             vault.home.cache_dir / "members",
             vault.standing.membership,
-            self.statements,
+            [*statements, *wraps],
             vault.standing.news,
+            again=again,
         )
-        lists = await vault.certificates.refresh(self.statements, membership or vault.standing.membership)
+        lists = await vault.certificates.refresh(statements, membership or vault.standing.membership)
         if membership is None:
             if lists:
                 vault.certificates.tell()
@@ -172,31 +210,68 @@ class Exchange:
 
     # ---- the task -------------------------------------------------------------------------------------------------
 
+    def stir(self) -> None:
+        """Somebody changes something, here or elsewhere: the store is looked at more often for a while."""
+        self._pace.stirred(trio.current_time())
+        self._sooner.set()
+
     async def run(self) -> None:
         """Pull whenever the store may have something new, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            store = self._vault.sender.store
+            if isinstance(store, DirectoryStore):
+                nursery.start_soon(self._listen, store)
+            await self._pull_regularly()
+
+    async def _pull_regularly(self) -> None:
         while True:
+            await self._wait_until_due()
             try:
-                await self._wait_for_news()
                 await self.pull()
             except StoreError as err:
                 log.debug("no pull: %s", err)
-                await trio.sleep(_POLL)
+                self._pace.failed(trio.current_time(), self._backoff.after(err))
             except CryptfsError as err:
                 self._vault.upkeep.note("pulling", err)
-                await trio.sleep(_POLL)
+                self._pace.failed(trio.current_time(), _AFTER_TROUBLE)
             else:
+                self._backoff.succeeded()
                 self._vault.upkeep.over("pulling")
 
-    async def _wait_for_news(self) -> None:
-        store = self._vault.sender.store
-        if not isinstance(store, DirectoryStore):
-            await trio.sleep(_POLL)
-            return
-        abort = Abort()
-        try:
-            await trio.to_thread.run_sync(
-                store.wait_for_change, Call.within(_POLL, abort), abandon_on_cancel=True, limiter=self._limiter
-            )
-        finally:
-            abort.set()
-        await trio.sleep(_SETTLE)
+    async def _wait_until_due(self) -> None:
+        """Others pull as well, before they seal: then the next look is later; or something stirs, and it is earlier."""
+        while (due := self._pace.due(trio.current_time())) > trio.current_time():
+            self._sooner = trio.Event()
+            with trio.move_on_at(due):
+                await self._sooner.wait()
+
+    async def _listen(self, store: DirectoryStore) -> None:
+        """Have the folder looked at when the kernel tells that something was put there."""
+        while True:
+            abort = Abort()
+            try:
+                noticed = await trio.to_thread.run_sync(
+                    store.wait_for_change, Call.within(_LISTEN, abort), abandon_on_cancel=True, limiter=self._limiter
+                )
+            finally:
+                abort.set()
+            if noticed:
+                self._pace.noticed(trio.current_time() + _SETTLE)
+                self._sooner.set()
+                await trio.sleep(_SETTLE)
+
+
+def _tempo(store: Store) -> Tempo:
+    if isinstance(store, DirectoryStore):
+        return TOLD
+    return FOLLOWED if Cap.CHANGES in store.caps else LISTED
+
+
+def _own_log(memory: TrustMemory) -> Following:
+    """Up to where the store must have this device's log."""
+    head = memory.own_head
+    return (
+        Following("", "")
+        if head is None
+        else Following(log_prefix(head.log), segment_name(head.log, head.seq, head.digest))
+    )

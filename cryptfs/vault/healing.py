@@ -133,9 +133,9 @@ class Healer:
     async def _look(self) -> None:
         """Compare what should be there with what is. Who has a pack here would not miss it by reading."""
         vault, now = self._vault, self._now()
-        await vault.exchange.pull()
+        await vault.exchange.pull(thorough=True)
         packs = now >= self._next_packs or Cap.STRONG_LIST in vault.sender.store.caps
-        listed = [*vault.exchange.statements, *vault.reader.listed, *await vault.sender.list("w/")]
+        listed = [*vault.exchange.listed]
         if packs:
             self._next_packs = now + _PACKS_EVERY
             listed += await vault.sender.list("p")
@@ -227,7 +227,7 @@ class Healer:
                 done.restored_bytes += copy.stat().st_size if isinstance(copy, Path) else len(copy)
                 self._is_back(name)
             if any(not isinstance(parse_name(name), PackName) for name in done.restored):
-                await vault.exchange.pull()  # alarms end by what the folder shows
+                await vault.exchange.pull(thorough=True)  # alarms end by what the folder shows
         if done.restored:
             log.warning("%d objects that were missing in the store are put back", len(done.restored))
         return done

@@ -58,18 +58,18 @@ async def load_membership(sender: Sender, copies: Path, keys: DeviceKeys, news: 
 
 
 async def refresh(
-    sender: Sender, copies: Path, membership: Membership, statements: list[str], news: News
+    sender: Sender, copies: Path, membership: Membership, listed: list[str], news: News, *, again: bool
 ) -> Membership | None:
     """The membership with objects that have appeared since; None if there are none. Raises StoreError, HostileStore.
 
-    `statements`: the names in `m/` as listed just now.
+    `listed`: names in `m/` and `w/` that the store has told of; `again`: read some more times what did not verify.
     """
-    names = [*_without_lists(statements), *await sender.list("w/")]
+    names = _without_lists(listed)
     new = [name for name in names if not membership.has_object(name)]
     objects = await _read(sender, new, _BYTES_MAX - membership.size)
     # A tool that synchronises the folder may have shown half of an object.
-    again = sorted(membership.damaged.intersection(names))
-    some = chance().sample(again, min(len(again), _READ_AGAIN))
+    damaged = sorted(membership.damaged.intersection(names)) if again else []
+    some = chance().sample(damaged, min(len(damaged), _READ_AGAIN))
     objects |= {
         name: data for name, data in (await _read(sender, some)).items() if not membership.has_object(name, data)
     }

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cryptfs.crypto.keys import KeyLabel, chance
+from cryptfs.crypto.keys import KeyLabel
 from cryptfs.errors import CryptfsError, HostileStore, Invalid, NeedsUpdate, NotAllowed, NotFound, StoreGone
 from cryptfs.format.limits import SEGMENT_MAX
-from cryptfs.format.names import SegmentName, parse_name, segment_name
+from cryptfs.format.names import log_prefix, segment_name
 from cryptfs.format.segment import RawSegment, SegmentBody, open_segment, parse_segment, verify_segment
 from cryptfs.format.segment_body import LogHead
 from cryptfs.group.ends import HeldSegment, LogEnd, log_ends, surviving
@@ -27,7 +27,9 @@ from cryptfs.tree.integrate import NeedsRebuild
 from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.cache import SegmentNames
 from cryptfs.vault.logs import Logs, LogState, Told
+from cryptfs.vault.lookout import Following
 from cryptfs.vault.upload import Sender
+from cryptfs.vault.waiting import Waiting
 
 __all__ = ["LogReader", "Take"]
 
@@ -35,8 +37,6 @@ log = logging.getLogger(__name__)
 
 _BATCH: Final = 256
 """Segments handed over at once."""
-_READ_AGAIN: Final = 8
-"""Refused objects of one log that a pull reads once more."""
 _LATE_READ: Final = 64
 """Segments beyond the end of one log that a pull reads: whoever was removed can upload as many as he likes."""
 
@@ -85,16 +85,15 @@ class LogReader:
         self._ready: list[IntegratedSegment] = []
         self._moved = False
         """Something was read of a log that is cut or forked: its end may have moved."""
+        self.waiting = Waiting(logs.knows)
+        """Names that were told and are not read yet."""
         self.own_ids: Mapping[int, int] = {}
         """Local number k to number n of what this device sealed in `own_log`, for a replica that is rebuilt."""
         self.own_log = b""
         self.listed: list[str] = []
         """Names in `l/` as listed last."""
-        self.problems: dict[str, str] = {}
+        self.problems = self.waiting.problems
         """Objects that were refused, and why."""
-        self.waits: dict[bytes, set[bytes]] = {}
-        """Logs that cannot be read on, and the logs whose segments they wait for: others, or their own. A statement
-        that is not here leaves the set empty."""
         self.late: dict[bytes, list[HeldSegment]] = {}
         """Segments of each log that do not count: kept, without effect."""
         self._rules: _Rules
@@ -108,6 +107,7 @@ class LogReader:
         self._logs.use_graph(graph)
         self._look_at_ends()
         self._moved = True
+        self.waiting.something_came()
 
     # ---- ends -----------------------------------------------------------------------------------------------------
 
@@ -192,20 +192,60 @@ class LogReader:
     # ---- reading --------------------------------------------------------------------------------------------------
 
     async def read_all(self) -> bool:
-        """Read every log as far as it goes; returns whether anything was new. Raises as `settle`."""
-        self.listed = await self._sender.list("l/")
-        waiting = self._by_log(self.listed)
+        """List every log and read it as far as it goes; returns whether anything was new. Raises as `settle`."""
+        return await self.read_on(await self._sender.list("l/"), whole=True)
+
+    async def read_on(self, names: list[str], *, whole: bool) -> bool:
+        """Read every log as far as it goes, now that the store has told of `names`; returns whether anything was new.
+
+        `whole`: these are all names there are. Raises as `settle`.
+        """
+        if whole:
+            self.listed = names
+            self.waiting.all_told()
+        self.waiting.told(names)
         anything, progress = False, True
         try:
             while progress:
                 progress = False
-                self.waits = {}
-                for log_id in sorted(waiting):
-                    progress = await self._read_log(log_id, waiting[log_id]) or progress
+                for log_id in self.waiting.logs():
+                    progress = await self._read_log(log_id) or progress
                 anything = anything or progress
         finally:
             self.flush()
         return await self.settle() or anything
+
+    @property
+    def waits(self) -> dict[bytes, frozenset[bytes]]:
+        """Logs that cannot be read on, and the logs whose segments they wait for: others, or their own. A statement
+        that is not here leaves the set empty.
+        """  # noqa: D205 - two sentences
+        found = {}
+        for log_id in self.waiting.logs():
+            if self._rules.membership.graph.log_owner(log_id) is None:
+                continue
+            for_ = self.waiting.for_what(log_id)
+            if for_ is not None:
+                found[log_id] = for_
+            elif not all(self._reaches(log_id, seq) for seq in self.waiting.numbers(log_id)):
+                found[log_id] = frozenset({log_id})
+        return found
+
+    def following(self) -> list[Following]:
+        """The logs that may go on, and how far each was read."""
+        found = []
+        for log_id, end in sorted(self._rules.ends.items()):
+            state = self._logs.state(log_id)
+            if end.count is None or state.next_seq < end.count:
+                last = segment_name(log_id, state.next_seq - 1, state.digest) if state.next_seq else ""
+                found.append(Following(log_prefix(log_id), last))
+        return found
+
+    def take_over(self, other: "LogReader") -> None:
+        """Go on with what another reader of the same logs has found."""
+        self.late, self.listed = other.late, other.listed
+        self.waiting.all_told()
+        self.waiting.told(other.waiting)
 
     def flush(self) -> None:
         """Hand over what is ready; from then on the replica remembers that it was read. No waiting."""
@@ -214,29 +254,19 @@ class LogReader:
             self._ready = []  # not before: what could not be taken is taken by the next flush
         self._logs.save()
 
-    def _by_log(self, keys: list[str]) -> dict[bytes, dict[int, list[str]]]:
-        """Names that are news, by log and number."""
-        found: dict[bytes, dict[int, list[str]]] = {}
-        for key in keys:
-            name = parse_name(key)
-            if isinstance(name, SegmentName) and not self._logs.knows(name.log_id, name.seq, name.h16):
-                found.setdefault(name.log_id, {}).setdefault(name.seq, []).append(key)
-        return found
-
-    async def _read_log(self, log_id: bytes, names: dict[int, list[str]]) -> bool:
+    async def _read_log(self, log_id: bytes) -> bool:
         """Read on in one log and its branches; returns whether anything was read."""
         if self._rules.membership.graph.log_owner(log_id) is None:
             return False
         moved, late = False, _LATE_READ
-        for seq in sorted(names):
+        for seq in self.waiting.numbers(log_id):
             if not self._reaches(log_id, seq):
-                self.waits.setdefault(log_id, set()).add(log_id)
                 break
-            for name in self._candidates(log_id, seq, names[seq]):
+            for name in self.waiting.candidates(log_id, seq, self._preferred.get((log_id, seq), b"")):
                 if late <= 0:
                     return moved
                 if await self._read_segment(log_id, seq, name):
-                    names[seq].remove(name)
+                    self.waiting.taken(name)
                     moved = True
                     late -= self._logs.state(log_id).taken <= seq
         return moved
@@ -248,22 +278,12 @@ class LogReader:
     def _off_chain(self, log_id: bytes) -> list[HeldSegment]:
         return self._logs.held(log_id) if log_id in self._logs.forked() else []
 
-    def _candidates(self, log_id: bytes, seq: int, names: list[str]) -> list[str]:
-        """Objects to try under one number: those not tried yet, and some of the refused.
-
-        A tool that synchronises the folder may have shown half of one, or its key has come since.
-        """
-        refused = [name for name in names if name in self.problems]
-        again = chance().sample(refused, min(len(refused), _READ_AGAIN))
-        first = self._preferred.get((log_id, seq), b"")
-        fresh = sorted(set(names).difference(refused))
-        return sorted(fresh, key=lambda name: not (first and name == segment_name(log_id, seq, first))) + again
-
     async def _read_segment(self, log_id: bytes, seq: int, name: str) -> bool:
         """Read one object; False if it does not verify, or has to wait. Raises StoreError."""
         try:
             data = await self._sender.get(name, 0, SEGMENT_MAX + 1)
         except NotFound:
+            self.waiting.in_vain(name)
             return False
         try:
             raw = parse_segment(data, self._rules.membership.vault)
@@ -276,9 +296,8 @@ class LogReader:
             self._refuse(name, err)
             return False
         if isinstance(waits, Missing):
-            self.waits.setdefault(log_id, set()).update(head.log for head in waits.heads)
+            self.waiting.in_vain(name, frozenset(head.log for head in waits.heads))
             return False
-        self.problems.pop(name, None)
         self._accept(raw, body, name)
         self._keep(name, data)
         return True
@@ -304,6 +323,7 @@ class LogReader:
             self._names.learn(raw.digest, name)
         head = LogHead(raw.log_id, raw.seq, raw.digest)
         told = Told.by(body.first_op, body.ops, body.wall_ms, body.attest)
+        self.waiting.something_came()
         on_chain = self._logs.advance(head, body.stamp, body.mheads, body.vec, told, prev=body.prev)
         state, ends = self._logs.state(raw.log_id), self._rules.ends
         if on_chain and state.taken == raw.seq and counts(raw.log_id, raw.seq, ends):
@@ -328,6 +348,7 @@ class LogReader:
         if name not in self.problems:
             log.warning("a log object is ignored: %s", err)
         self.problems[name] = str(err)
+        self.waiting.in_vain(name)
 
     def check_own(self, log_id: bytes, seq: int, ks: bytes, body: SegmentBody) -> None:
         """Raise StoreGone if others would refuse this segment: nothing is signed on a view that lacks something.

@@ -69,7 +69,7 @@ async def rebuild(vault: "Vault") -> None:
     for log_id in standing.logs.ids():
         vault.replica.uses.read_again(log_id)
     vault.cache.follow(vault.replica.uses.moves())
-    old.late, old.listed = reader.late, reader.listed
+    old.take_over(reader)
     vault.exchange.tell(_difference(before, _picture(vault.replica)))
 
 

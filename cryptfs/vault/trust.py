@@ -47,6 +47,7 @@ class Trust:
         self._standing = standing
         self._sender = sender
         self._absent_since: dict[Finding, float] = {}
+        self._missed: list[Finding] = []
         self.alarms: list[Finding] = []
         self._limiter = trio.CapacityLimiter(1)
         self.lost = False
@@ -98,20 +99,28 @@ class Trust:
             raise NotAllowed(f"{self.stops}.", f"Unsent changes are kept on this machine. {self.advice}".strip())
         self.freshness.check_may_seal()
 
-    async def look(self, names: list[str], before: TrustMemory, forks: Iterable[bytes] = ()) -> None:
+    @property
+    def uneasy(self) -> bool:
+        """Whether the last listing lacked something, or contradicted it: another one may answer that."""
+        return bool(self._missed)
+
+    async def look(self, names: list[str] | None, before: TrustMemory, forks: Iterable[bytes] = ()) -> None:
         """Compare a listing of `m/` and `l/` with the memory as it was before the listing, and remember it.
 
-        What stops writing is not remembered, or it would look right the next time. `forks`: logs that were found to
-        fork, and about which nobody has done anything yet. Raises LocalDisk.
+        None: nothing was listed as a whole; what the last listing lacked is still lacking, what was read since is
+        remembered. What stops writing is not remembered, or it would look right the next time. `forks`: logs that were
+        found to fork, and about which nobody has done anything yet. Raises LocalDisk.
         """
-        parsed = {name: parse_name(name) for name in names}
+        parsed = {name: parse_name(name) for name in names or ()}
         segments: dict[tuple[bytes, int], set[bytes]] = {}
         for one in parsed.values():
             if isinstance(one, SegmentName):
                 segments.setdefault((one.log_id, one.seq), set()).add(one.h16)
         statements = {one.id for one in parsed.values() if isinstance(one, StatementName)}
         sight = self._sight(segments, statements, before)
-        self._decide([*compare(before, sight), *(Finding(Alarm.LOG_FORKED, one) for one in sorted(forks))])
+        if names is not None:
+            self._missed = compare(before, sight)
+        self._decide([*self._missed, *(Finding(Alarm.LOG_FORKED, one) for one in sorted(forks))])
         if not self.stops:
             await self._learn(sight)
 

@@ -158,6 +158,7 @@ class Upkeep:
                 self._changed = trio.Event()
                 await self._changed.wait()
                 continue
+            self._vault.exchange.stir()
             now = time.time_ns()
             idle = _SEAL_IDLE - (now - pending.newest_ns) / 1e9
             latest = _SEAL_LATEST - (now - pending.oldest_ns) / 1e9

@@ -1,7 +1,8 @@
 """What waits for the store: packs first, then the segment that names them, each until confirmed.
 
-Stores are synchronous; every call runs in a worker thread under a limiter of its own. A store that is away, full or
-wants a login changes the state that `status` shows, and the sending goes on by itself when that is over.
+Stores are synchronous; every call runs in a worker thread, under one of three limiters: for contents that are read, for
+contents that are sent, and for whatever tells what there is, which never waits behind the other two. A store that is
+away, full or wants a login changes the state that `status` shows, and the sending goes on by itself when that is over.
 """
 
 import logging
@@ -15,18 +16,20 @@ import trio
 from cryptfs.crypto.keys import chance
 from cryptfs.errors import Auth, Denied, NotFound, Quota, Retry, StoreError
 from cryptfs.faults import Faults
-from cryptfs.store.base import Abort, Call, Store
+from cryptfs.store.base import Abort, Call, Changes, Store
 from cryptfs.store.retry import Backoff, Limits
 
-__all__ = ["Sender", "StoreState"]
+__all__ = ["PATIENCE", "Sender", "StoreState"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_PATIENCE: Final = Limits(ceiling_s=30.0, longest_after_s=300.0)
+PATIENCE: Final = Limits(ceiling_s=30.0, longest_after_s=300.0)
 """Somebody may be looking at `status`: a store that is back is noticed sooner than by default."""
 _CALL_SECONDS: Final = 600.0
 """Seconds one upload may take before it is tried anew."""
+_BULK: Final = ("p", "c")
+"""Folders of what may be large: packs, in any of their folders, and checkpoints."""
 _READ_SECONDS: Final = 25.0
 """Seconds a read may take: below the deadline of the handler that waits for it."""
 
@@ -73,13 +76,16 @@ class Sender:
         self.store = store
         self._faults = faults
         self._abort = Abort()
-        self._writes = trio.CapacityLimiter(4)
+        self._writes = trio.CapacityLimiter(3)
         self._reads = trio.CapacityLimiter(8)
+        self._control = trio.CapacityLimiter(2)
         self.state = StoreState()
         self.nudge = trio.Event()
         """Set to try again at once."""
         self.puts = 0
         self.gets = 0
+        self.asks = 0
+        """Listings and questions to the feed."""
 
     def give_up(self) -> None:
         """Make every call in flight return soon."""
@@ -96,7 +102,7 @@ class Sender:
         Only cancellation ends it early. An object of that name with other bytes is somebody's junk on a name that is
         made of our hash: it is reported as a failing store and tried again.
         """
-        backoff = Backoff(chance(), _PATIENCE)
+        backoff = Backoff(chance(), PATIENCE)
         while True:
             try:
                 await self._write(key, data)
@@ -133,7 +139,7 @@ class Sender:
             self._faults.step("store.put.done")
 
         self.puts += 1
-        await trio.to_thread.run_sync(put, limiter=self._writes, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(put, limiter=self._lane(key, self._writes), abandon_on_cancel=True)
 
     async def get(self, key: str, start: int = 0, length: int | None = None, seconds: float = _READ_SECONDS) -> bytes:
         """Bytes of an object. Raises NotFound and the rest of the store family after one try."""
@@ -141,23 +147,30 @@ class Sender:
             seconds = min(seconds, 3.0)
         call = Call.within(seconds, self._abort) if math.isfinite(seconds) else Call(abort=self._abort)
         self.gets += 1
-        return await self._read(lambda: self.store.get(key, call, start, length))
+        return await self._read(key, lambda: self.store.get(key, call, start, length))
 
     async def list(self, prefix: str, after: str = "") -> list[str]:
         """Keys that start with `prefix` and follow `after`."""
         call = Call.within(_CALL_SECONDS, self._abort)
-        return await self._read(lambda: [stat.key for stat in self.store.list(prefix, call, after)])
+        self.asks += 1
+        return await self._read(prefix, lambda: [stat.key for stat in self.store.list(prefix, call, after)])
+
+    async def changes(self, cursor: str) -> Changes:
+        """What the store's feed tells since `cursor`, and the next cursor. Raises StoreError."""
+        call = Call.within(_READ_SECONDS if cursor else _CALL_SECONDS, self._abort)
+        self.asks += 1
+        return await self._read("", lambda: self.store.changes(cursor, call))
 
     async def size(self, key: str) -> int | None:
         """Size of an object in bytes, None if it is not there."""
         call = Call.within(_READ_SECONDS, self._abort)
-        stat = await self._read(lambda: self.store.stat(key, call))
+        stat = await self._read(key, lambda: self.store.stat(key, call))
         return stat.size if stat is not None else None
 
     async def space(self) -> tuple[int, int] | None:
         """(total, free) bytes of the store, None if it does not say."""
         call = Call.within(_READ_SECONDS, self._abort)
-        space = await self._read(lambda: self.store.space(call))
+        space = await self._read("", lambda: self.store.space(call))
         return (space.total, space.free) if space is not None else None
 
     async def delete(self, key: str) -> None:
@@ -165,7 +178,7 @@ class Sender:
         call = Call.within(_READ_SECONDS, self._abort)
         try:
             await trio.to_thread.run_sync(
-                lambda: self.store.delete(key, call), limiter=self._writes, abandon_on_cancel=True
+                lambda: self.store.delete(key, call), limiter=self._lane(key, self._writes), abandon_on_cancel=True
             )
         except NotFound:
             return
@@ -173,21 +186,25 @@ class Sender:
     async def dates(self, prefix: str) -> dict[str, int]:
         """When the store says that it got each object, ms since 1970. Raises StoreError."""
         call = Call.within(_CALL_SECONDS, self._abort)
-        return await self._read(lambda: {stat.key: stat.mtime_ms for stat in self.store.list(prefix, call)})
+        return await self._read(prefix, lambda: {stat.key: stat.mtime_ms for stat in self.store.list(prefix, call)})
 
     async def delete_quietly(self, key: str) -> None:
         """Remove an object that nobody needs any more, if the store lets us; it may belong to somebody else."""
         call = Call.within(_READ_SECONDS, self._abort)
         try:
             await trio.to_thread.run_sync(
-                lambda: self.store.delete(key, call), limiter=self._writes, abandon_on_cancel=True
+                lambda: self.store.delete(key, call), limiter=self._lane(key, self._writes), abandon_on_cancel=True
             )
         except StoreError as err:
             log.debug("not removed: %s", err)
 
-    async def _read(self, do: Callable[[], T]) -> T:
+    def _lane(self, key: str, bulk: trio.CapacityLimiter) -> trio.CapacityLimiter:
+        """Contents may take their time; what says what there is, and segments, never queue behind them."""
+        return bulk if key.startswith(_BULK) else self._control
+
+    async def _read(self, key: str, do: Callable[[], T]) -> T:
         try:
-            result = await trio.to_thread.run_sync(do, limiter=self._reads, abandon_on_cancel=True)
+            result = await trio.to_thread.run_sync(do, limiter=self._lane(key, self._reads), abandon_on_cancel=True)
         except NotFound:
             self.state.succeeded()
             raise

@@ -222,11 +222,14 @@ class Vault(Contents):
             self.upkeep.disk_full = True
             raise
 
-    async def sync(self, seconds: float | None = None) -> None:
-        """Return when everything written so far is confirmed by the store. Raises TooSlowError after `seconds`."""
+    async def sync(self, seconds: float | None = None, *, thorough: bool = False) -> None:
+        """Return when everything written so far is confirmed by the store, and what it had is here.
+
+        `thorough`: also what its feed has not told yet. Raises TooSlowError after `seconds`.
+        """
         with trio.fail_after(seconds if seconds is not None else float("inf")):
             self.sender.try_now()
-            await self.exchange.pull()
+            await self.exchange.pull(thorough=thorough)
             if self.read_only:
                 return
             self.hand_over_all()
