@@ -77,6 +77,10 @@ def _tell(answer: Answer, *, history: bool) -> None:
         line(f"Copied what is in use out of {counted(answer['repacked'], 'pack')}.")
     if answer["retired"]:
         line(f"Retired {counted(answer['retired'], 'pack')}, {size(answer['retired_bytes'])}.")
+    if answer["segments_rolled_up"]:
+        line(f"Rolled up {counted(answer['segments_rolled_up'], 'log segment')}.")
+    if answer["log_objects_deleted"]:
+        line(f"Deleted {counted(answer['log_objects_deleted'], 'log object')}.")
     if answer["used_again"]:
         line(f"{counted(answer['used_again'], 'pack')} came into use again and stay.")
     if answer["deleted"]:

@@ -54,6 +54,11 @@ class RawSegment:
     digest: bytes
     sig: bytes = field(repr=False)
 
+    @property
+    def data(self) -> bytes:
+        """The whole object."""
+        return b"".join((self.header, self.body1, self.body2, self.sig))
+
 
 def segment_len(epochs: int, plain: int, body2: int) -> int:
     """Bytes of a segment under `epochs` epochs with `plain` bytes of encoded B and `body2` bytes of records."""

@@ -49,16 +49,16 @@ def absent_objects(vault: "Vault", listed: Iterable[str], *, packs: bool = True)
 
     `listed` holds the names in `m/`, `w/`, `l/` and, with `packs`, in all folders of packs, and the genesis.
     """
-    there, covered = set[str](), set[tuple[bytes, int]]()
+    there, rolled_up = set[str](), dict[bytes, list[RollupName]]()
     for name in listed:
         parsed = parse_name(name)
         if isinstance(parsed, PackName):
             there.add(pack_name(parsed.id))  # as if all lay in one folder
         elif isinstance(parsed, RollupName):
-            covered.update((parsed.log_id, seq) for seq in range(parsed.first, parsed.last + 1))
+            rolled_up.setdefault(parsed.log_id, []).append(parsed)
         else:
             there.add(name)
-    expected = [*vault.copies.membership_objects(), *_segments(vault, covered)]
+    expected = [*vault.copies.membership_objects(), *_segments(vault, rolled_up)]
     if packs:
         rows = vault.replica.question(_PACKS_IN_USE, (WHERE_PACK, IN_USE))
         expected += [pack_name(bytes(row[0])) for row in rows]
@@ -66,11 +66,12 @@ def absent_objects(vault: "Vault", listed: Iterable[str], *, packs: bool = True)
     return in_order(name for name in expected if name not in there and name != sent_later)
 
 
-def _segments(vault: "Vault", covered: set[tuple[bytes, int]]) -> Iterator[str]:
+def _segments(vault: "Vault", rolled_up: dict[bytes, list[RollupName]]) -> Iterator[str]:
     logs = vault.standing.logs
     for log_id in logs.ids():
+        rollups = rolled_up.get(log_id, [])
         for one in logs.held(log_id):
-            if (log_id, one.seq) not in covered:
+            if not any(rollup.first <= one.seq <= rollup.last for rollup in rollups):
                 yield segment_name(log_id, one.seq, one.digest)
 
 

@@ -7,12 +7,8 @@ deletion is known by the stamp of its segment alone, which segments of other log
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cryptfs.crypto.keys import KeyLabel
-from cryptfs.errors import Damaged, HostileStore, NotAllowed, StoreError
-from cryptfs.format.limits import SEGMENT_MAX
-from cryptfs.format.names import segment_name
+from cryptfs.errors import HostileStore, NotAllowed, StoreError
 from cryptfs.format.operation import Op, Rename, Rmdir, Unlink
-from cryptfs.format.segment import open_segment, parse_segment
 from cryptfs.tree.ids import PROVISIONAL_PREFIX, op_id_of, split
 from cryptfs.tree.past import Moment, moment_of, moments_at
 from cryptfs.tree.rows import NodeRow
@@ -99,11 +95,7 @@ class Authorship:
         ops = self._read.get(moment.digest)
         if ops is None:
             vault = self._vault
-            name = segment_name(moment.log, moment.seq, moment.digest)
-            raw = parse_segment(await vault.sender.get(name, 0, SEGMENT_MAX + 1), vault.vault_id)
-            if raw.digest != moment.digest:
-                raise Damaged(f"{name} is not what it was")
-            ops = open_segment(raw, vault.keyring.key(KeyLabel.LOG, raw.ks)).ops
+            ops = (await vault.reader.open_again(moment.log, moment.seq, moment.digest)).ops
             if len(self._read) >= _READ_MAX:
                 self._read.clear()
             self._read[moment.digest] = ops

@@ -17,13 +17,13 @@ import trio
 from cryptfs.crypto.keys import random_bytes
 from cryptfs.errors import Damaged, HostileStore, NeedsUpdate, NotFound
 from cryptfs.format.content import WHERE_BODY2, WHERE_PACK, Loc
-from cryptfs.format.limits import PACK_MAX, SEGMENT_MAX
+from cryptfs.format.limits import PACK_MAX
 from cryptfs.format.names import pack_name
-from cryptfs.format.segment import parse_segment
 from cryptfs.tree.places import Moves, Place, Used, present_place
 from cryptfs.tree.replica import Replica
 from cryptfs.vault.containers import Container
 from cryptfs.vault.disk import local_disk
+from cryptfs.vault.logobjects import LogObjects
 from cryptfs.vault.upload import Sender
 
 __all__ = ["MISSING", "Cache", "SegmentNames"]
@@ -55,11 +55,13 @@ class SegmentNames:
 class Cache:
     """All containers of one open vault that have a final name. Trio thread; file work of fetches in threads."""
 
-    def __init__(self, vault: bytes, directory: Path, sender: Sender, segments: SegmentNames, limit: int) -> None:
-        self._vault = vault
+    def __init__(
+        self, directory: Path, sender: Sender, segments: SegmentNames, log_objects: LogObjects, limit: int
+    ) -> None:
         self._directory = directory
         self._sender = sender
         self.segments = segments
+        self._log_objects = log_objects
         self._limit = limit
         self._known: dict[tuple[int, bytes], Container] = {}
         self._moves: Moves = {}
@@ -187,9 +189,11 @@ class Cache:
         if name is None:
             what = f"a part of a file is in the log segment {container.id.hex()}, which is not known here"
             raise Damaged(what)
-        data = await self._get(name, 0, SEGMENT_MAX + 1)
         try:
-            raw = parse_segment(data, self._vault)
+            raw = await self._log_objects.nearest(name, container.id)
+        except NotFound as err:
+            self.damaged[name] = MISSING
+            raise Damaged(f"a part of a file is missing in the store: {name}") from err
         except (HostileStore, NeedsUpdate) as err:  # it was understood once, so it is another object now
             self.damaged[name] = str(err)
             raise Damaged("a part of a file is damaged in the store") from err

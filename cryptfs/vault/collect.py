@@ -24,6 +24,7 @@ from cryptfs.tree.retirement import Retirement
 from cryptfs.vault.expiry import expire
 from cryptfs.vault.holding import TRIES, Holding
 from cryptfs.vault.retiring import Retiring, Say, wheres
+from cryptfs.vault.rollups import Rollups
 from cryptfs.vault.stability import LogSight, owing, sight_of
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class Collected:
-    """What a run did, and what is left: packs and bytes of the store.
+    """What a run did, and what is left: packs and bytes of the store; `rolled_up`: segments of the log.
 
     `held_back`: why nothing was done, empty if something could be. `waiting`: whose word is missing. `comfort_ms`: when
     the earliest of what waits for the delay alone may go, 0 if nothing does. `left`: objects that could not be
@@ -59,6 +60,8 @@ class Collected:
     deleted: int = 0
     deleted_bytes: int = 0
     used_again: int = 0
+    rolled_up: int = 0
+    log_objects_deleted: int = 0
     remaining: int = 0
     remaining_bytes: int = 0
     waiting: list[Waiting] = field(default_factory=list)
@@ -76,6 +79,8 @@ class Collected:
             "deleted": self.deleted,
             "deleted_bytes": self.deleted_bytes,
             "used_again": self.used_again,
+            "segments_rolled_up": self.rolled_up,
+            "log_objects_deleted": self.log_objects_deleted,
             "remaining": self.remaining,
             "remaining_bytes": self.remaining_bytes,
             "waiting_for": [
@@ -99,6 +104,7 @@ class Collector:
         self._vault = vault
         self._holding = Holding(vault)
         self._retiring = Retiring(vault, self._holding)
+        self._rollups = Rollups(vault)
         self._lock = trio.Lock()
         self.last: Collected | None = None
         """Outcome of the last run."""
@@ -132,6 +138,7 @@ class Collector:
         self._hear()
         await self._delete(done, now=now, say=say)
         self._tell_what_waits(done, now=now)
+        await self._roll_up(done, now=now, say=say)
         vault.replica.commit()
 
     def _objection(self) -> str:
@@ -170,6 +177,13 @@ class Collector:
         upto = vault.next_k
         while (oldest := vault.pending.oldest_k) is not None and oldest < upto:
             await vault.sealer.seal()
+
+    async def _roll_up(self, done: Collected, *, now: bool, say: Say) -> None:
+        rolled = await self._rollups.run(now=now)
+        done.rolled_up, done.log_objects_deleted = rolled.segments, rolled.deleted
+        done.left.update(rolled.left)
+        if rolled.made or rolled.deleted:
+            say(f"Rolled up {rolled.segments} segments of the log, deleted {rolled.deleted} objects of it.")
 
     # ---- wait -----------------------------------------------------------------------------------------------------
 

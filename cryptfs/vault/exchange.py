@@ -81,7 +81,7 @@ class Exchange:
         async with self._lock:
             vault = self._vault
             before = vault.trust.memory  # what is sealed and sent while the store is listed is not in the listing
-            seen = await self._lookout.look(whole=thorough, uneasy=vault.trust.uneasy or vault.reader.waiting.held_up)
+            seen = await self._lookout.look(whole=thorough, uneasy=vault.trust.uneasy or vault.reader.held_up)
             news = await self._learn_of_group(seen.statements, seen.wraps, again=seen.whole)
             try:
                 news = await vault.reader.read_on(seen.segments, whole=seen.whole) or news
@@ -92,7 +92,7 @@ class Exchange:
                 self.listed = [*seen.statements, *seen.wraps, *seen.segments]
             await vault.trust.look(self.listed if seen.whole else None, before, vault.reader.open_forks())
             vault.trust.freshness.tell()
-            self._lookout.keep(vault.reader.waiting, whole=seen.whole, news=news)
+            self._lookout.keep(vault.reader.unread(), whole=seen.whole, news=news)
             self._looked(news=news)
             return news
 

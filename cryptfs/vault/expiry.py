@@ -15,6 +15,7 @@ from cryptfs.format.limits import STAMP_MAX
 from cryptfs.format.names import segment_name
 from cryptfs.format.operation import Expire
 from cryptfs.group.authority import Tier
+from cryptfs.vault.logs import Logs
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
@@ -24,6 +25,7 @@ __all__ = ["expire", "turn"]
 _TURN_S: Final = 600.0
 """Seconds that each further administrator's device waits for those before it."""
 _AT_ONCE: Final = 500
+"""Segments looked at between two breaths."""
 _AHEAD_MS: Final = 86_400_000
 """A clock further ahead than that is wrong or lies: no retention would ever end by it."""
 
@@ -73,19 +75,37 @@ async def _old_up_to(vault: "Vault", retention_s: float) -> int:
     logs, now = vault.standing.logs, vault.wall_ms()
     young = now - int(retention_s * 1000)
     dates = await vault.sender.dates("l/")
+    own = vault.standing.log_id
     first = None
-    looked = 0
     for log_id in logs.ids():
+        noticed = iter(() if log_id == own else await _noticed(logs, own, log_id))
+        known_by, known_ms = -1, 0
         for seq in range(logs.state(log_id).next_seq):
             digest, moment = logs.digest_at(log_id, seq), logs.moment(log_id, seq)
             if digest is None or moment is None:
                 continue
             stamp, wall_ms = moment
-            date = dates.get(segment_name(log_id, seq, digest), wall_ms)
+            while known_by < seq and log_id != own:
+                known_by, known_ms = next(noticed, (STAMP_MAX, now))
+            date = dates.get(segment_name(log_id, seq, digest), wall_ms if log_id == own else known_ms)
             if (max(wall_ms, date) if wall_ms <= now + _AHEAD_MS else date) > young:
                 first = stamp if first is None else min(first, stamp)
                 break  # stamps grow along a log
-            looked += 1
-            if looked % _AT_ONCE == 0:
+            if seq % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
     return STAMP_MAX if first is None else first - 1
+
+
+async def _noticed(logs: Logs, own: bytes, other: bytes) -> list[tuple[int, int]]:
+    """When this device had seen how much of another log, in its own words and by its own clock: (number, ms).
+
+    For segments that lie in rollups, whose date says nothing about them. Both grow.
+    """
+    found = []
+    for seq in range(logs.state(own).next_seq):
+        moment, vec = logs.moment(own, seq), logs.named_by(own, seq)
+        if moment is not None and other in vec:
+            found.append((vec[other], moment[1]))
+        if seq % _AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
+    return found

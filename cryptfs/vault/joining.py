@@ -10,16 +10,16 @@ from typing import Final
 
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import local_key
-from cryptfs.errors import NotLetIn
+from cryptfs.errors import HostileStore, NeedsUpdate, NotFound, NotLetIn
 from cryptfs.format.codec import FMT, Wire, check_fmt
 from cryptfs.format.join import Token, decode_token, encode_token
-from cryptfs.format.names import segment_name
 from cryptfs.format.statement import Add, Anchor, Device
 from cryptfs.group.invitation import ask, check_first_view, device_words
 from cryptfs.group.membership import Membership, open_membership
 from cryptfs.vault.administration import publish
 from cryptfs.vault.folder import membership_objects
 from cryptfs.vault.home import VaultHome
+from cryptfs.vault.logobjects import LogObjects
 from cryptfs.vault.sealedfile import SealedFile
 from cryptfs.vault.upload import Sender
 
@@ -102,7 +102,8 @@ class Joining:
             raise NotLetIn("The request of this device waits for an administrator.", "Ask for it to be approved.")
         op = membership.graph.node(membership.entry.id).statement.payload.op
         as_of = op.as_of if isinstance(op, Add) else None
-        present = {one: await _is_there(sender, one) for one in {token.as_of, as_of} if one is not None}
+        objects = LogObjects(membership.vault, sender)
+        present = {one: await _is_there(objects, one) for one in {token.as_of, as_of} if one is not None}
         check_first_view(token, membership, present.__getitem__, as_of)
         if self._kept is not None and self._kept.name:
             await sender.delete_quietly(self._kept.name)
@@ -110,6 +111,10 @@ class Joining:
         self._kept = None
 
 
-async def _is_there(sender: Sender, anchor: Anchor) -> bool:
+async def _is_there(objects: LogObjects, anchor: Anchor) -> bool:
     """Whether the segment lies in the store; that its log leads to it is checked when the log is read."""
-    return await sender.size(segment_name(anchor.log, anchor.seq, anchor.digest)) is not None
+    try:
+        await objects.find(anchor.log, anchor.seq, anchor.digest)
+    except (NotFound, HostileStore, NeedsUpdate):
+        return False
+    return True

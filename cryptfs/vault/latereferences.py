@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from cryptfs.errors import HostileStore, NeedsUpdate, NotAllowed, NotFound
 from cryptfs.format.content import Content
-from cryptfs.format.names import segment_name
 from cryptfs.format.operation import Create, Put, Rekey
 from cryptfs.group.ends import HeldSegment
 from cryptfs.tree.facts import anchored
@@ -39,7 +38,7 @@ class LateReferences:
         found: list[Content] = []
         for log_id, segments in sorted(vault.reader.late.items()):
             for one in segments:
-                if dates.get(segment_name(log_id, one.seq, one.digest), 0) >= old:
+                if vault.log_objects.dated(dates, log_id, one.seq, one.digest) >= old:
                     found += await self._contents_in(log_id, one)
         return found
 

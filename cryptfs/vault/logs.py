@@ -253,6 +253,11 @@ class Logs:
         place = self._on_chain(log_id, seq)
         return None if place is None else (place.stamp, place.told.wall_ms)
 
+    def named_by(self, log_id: bytes, seq: int) -> dict[bytes, int]:
+        """What a segment of the chain names in its vector: numbers by log; empty if it is not known."""
+        place = self._on_chain(log_id, seq)
+        return {} if place is None else dict(place.vec)
+
     def operations_at(self, log_id: bytes, seq: int) -> int:
         """Operations of a log up to and including a segment that was read or made; 0 if that is not known."""
         place = self._on_chain(log_id, seq)

@@ -24,7 +24,6 @@ import msgspec
 from cryptfs.crypto.keys import KeyLabel
 from cryptfs.errors import Damaged, NotAllowed
 from cryptfs.format.content import WHERE_HERE, WHERE_PACK, Content, Loc
-from cryptfs.format.limits import SEGMENT_MAX
 from cryptfs.format.names import (
     StatementName,
     copy_inode_of,
@@ -60,7 +59,7 @@ from cryptfs.tree.renaming import Names, rename_ids
 from cryptfs.vault.administration import desk_of, publish
 from cryptfs.vault.bodyrecords import records_here
 from cryptfs.vault.found import Found
-from cryptfs.vault.journal import Base, Entry, Opener, Submitted
+from cryptfs.vault.journal import Base, Entry, Opener, Sealed, Submitted
 from cryptfs.vault.rebuilding import rebuild
 from cryptfs.vault.vault import Vault
 from cryptfs.vault.wholepack import WholePack
@@ -172,12 +171,8 @@ class GoingOn:
         while seq >= 0 and (digest not in counting or (seq in sealed and seq not in found.sent)):
             name = segment_name(self._old, seq, digest)
             here = sealed.get(seq)
-            data = here.data if here is not None else await vault.sender.get(name, 0, SEGMENT_MAX + 1)
-            raw = parse_segment(data, vault.vault_id)
-            if (
-                raw.digest != digest
-            ):  # keys are everybody's: only the hash says that this device wrote what it signs anew
-                raise Damaged("the folder shows another segment in place of one that this device wrote")
+            # Keys are everybody's: only the hash says that this device wrote what it signs anew.
+            raw = self._made_here(here, digest) if here is not None else await self._sent(seq, digest)
             body = open_segment(raw, vault.keyring.key(KeyLabel.LOG, raw.ks))
             sent = here is None or seq in found.sent
             if sent and raw.body2:
@@ -185,6 +180,15 @@ class GoingOn:
             excluded.append(_Excluded(raw, body, name, sent))
             seq, digest = seq - 1, body.prev
         return excluded[::-1]
+
+    async def _sent(self, seq: int, digest: bytes) -> RawSegment:
+        return await self._vault.log_objects.find(self._old, seq, digest)
+
+    def _made_here(self, sealed: Sealed, digest: bytes) -> RawSegment:
+        raw = parse_segment(sealed.data, self._vault.vault_id)
+        if raw.digest != digest:
+            raise Damaged("the journal has another segment in place of one that this device wrote")
+        return raw
 
     async def _contents(self, one: _Excluded) -> dict[int, Content]:
         """The contents of its operations by number, naming only places that the store has."""

@@ -29,6 +29,7 @@ from cryptfs.vault.found import Found
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.joining import Joining
 from cryptfs.vault.journal import Base, Journal, Recovered
+from cryptfs.vault.logobjects import LogObjects
 from cryptfs.vault.logs import Logs
 from cryptfs.vault.members import load_membership
 from cryptfs.vault.newlog import GoingOn
@@ -122,11 +123,13 @@ class _Opening:
         entry = _entry_of(membership)
         logs = Logs(replica, membership.graph)
         standing = Standing(membership, logs, entry, news, _log_of(membership, entry, recovered))
-        segments = SegmentNames(replica)
-        cache = Cache(membership.vault, home.cached_packs_dir, self._sender, segments, self._options.cache_bytes)
+        segments, objects = SegmentNames(replica), LogObjects(membership.vault, self._sender)
+        cache = Cache(home.cached_packs_dir, self._sender, segments, objects, self._options.cache_bytes)
         cache.follow(replica.uses.moves())
         trust = Trust(home, local_key(keys.local_secret, "memory"), standing, self._sender)
-        vault = Vault(Parts(home, standing, trust, replica, journal, self._sender, cache, self._options, self._faults))
+        vault = Vault(
+            Parts(home, standing, trust, replica, journal, self._sender, cache, objects, self._options, self._faults)
+        )
         found = Found.read(recovered, standing.log_id)
         await self._catch_up(vault, found)
         if found is not None:

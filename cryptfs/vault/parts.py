@@ -9,6 +9,7 @@ from cryptfs.tree.replica import Replica
 from cryptfs.vault.cache import Cache
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.journal import Journal
+from cryptfs.vault.logobjects import LogObjects
 from cryptfs.vault.standing import Standing
 from cryptfs.vault.trust import Trust
 from cryptfs.vault.upload import Sender
@@ -28,7 +29,8 @@ class VaultOptions:
     """How a vault is opened. `cache_bytes` bounds confirmed packs, `spool_bytes` those that wait for the store.
 
     `history_s`: seconds that old versions and the trash are kept; `collect_delay_s`: seconds between everybody's word
-    that a pack is unused and its end; `settle_s`: seconds until what was saved in small pieces is copied together.
+    that a pack is unused and its end; `settle_s`: seconds until what was saved in small pieces is copied together;
+    `rollup_delay_s`: seconds between everybody's word that segments were read, and their end as objects of their own.
     """
 
     read_only: bool = False
@@ -37,6 +39,7 @@ class VaultOptions:
     history_s: float = 30 * 86_400
     collect_delay_s: float = 86_400
     settle_s: float = 7 * 86_400
+    rollup_delay_s: float = 86_400
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> Self:
@@ -59,5 +62,6 @@ class Parts:
     journal: Journal
     sender: Sender
     cache: Cache
+    log_objects: LogObjects
     options: VaultOptions
     faults: Faults

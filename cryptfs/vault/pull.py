@@ -11,24 +11,24 @@ the tree, or come back into it (`settle`).
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
-from cryptfs.crypto.keys import KeyLabel
 from cryptfs.errors import CryptfsError, HostileStore, Invalid, NeedsUpdate, NotAllowed, NotFound, StoreGone
-from cryptfs.format.limits import SEGMENT_MAX
 from cryptfs.format.names import log_prefix, segment_name
-from cryptfs.format.segment import RawSegment, SegmentBody, open_segment, parse_segment, verify_segment
+from cryptfs.format.segment import RawSegment, SegmentBody, parse_segment
 from cryptfs.format.segment_body import LogHead
 from cryptfs.group.ends import HeldSegment, LogEnd, log_ends, surviving
 from cryptfs.group.membership import Membership
-from cryptfs.group.validity import Claim, Missing, Placed, counts, given_up, judge_segment
+from cryptfs.group.validity import Claim, Missing, counts, given_up, judge_segment
 from cryptfs.tree.integrate import NeedsRebuild
 from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.cache import SegmentNames
-from cryptfs.vault.logs import Logs, LogState, Told
+from cryptfs.vault.logobjects import LogObjects
+from cryptfs.vault.logrules import LogRules
+from cryptfs.vault.logs import Logs, Told
 from cryptfs.vault.lookout import Following
-from cryptfs.vault.upload import Sender
+from cryptfs.vault.readrollups import Budget, RollupReader
 from cryptfs.vault.waiting import Waiting
 
 __all__ = ["LogReader", "Take"]
@@ -37,22 +37,10 @@ log = logging.getLogger(__name__)
 
 _BATCH: Final = 256
 """Segments handed over at once."""
-_LATE_READ: Final = 64
-"""Segments beyond the end of one log that a pull reads: whoever was removed can upload as many as he likes."""
 
 Take = Callable[[list[IntegratedSegment], list[tuple[bytes, int]]], None]
 """Puts segments into the replica and takes others, by log and number, out of it; called between two awaits, so no
 local operation slips in between. Raises NeedsRebuild, and then has changed nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """What the present membership says about logs. `stated`: the ends without regard to what is here."""
-
-    membership: Membership
-    lost: Callable[[LogHead], bool]
-    stated: Mapping[bytes, LogEnd]
-    ends: Mapping[bytes, LogEnd]
 
 
 _LATER: Final = "It is tried again; changes are kept on this machine."
@@ -68,7 +56,7 @@ class LogReader:
     def __init__(
         self,
         membership: Membership,
-        sender: Sender,
+        objects: LogObjects,
         logs: Logs,
         names: SegmentNames,
         take: Take,
@@ -76,7 +64,7 @@ class LogReader:
         preferred: Mapping[tuple[bytes, int], bytes] | None = None,
         keep: Callable[[str, bytes], None] | None = None,
     ) -> None:
-        self._sender = sender
+        self._objects = objects
         self._logs = logs
         self._names = names
         self._take = take
@@ -90,24 +78,30 @@ class LogReader:
         self.own_ids: Mapping[int, int] = {}
         """Local number k to number n of what this device sealed in `own_log`, for a replica that is rebuilt."""
         self.own_log = b""
-        self.listed: list[str] = []
-        """Names in `l/` as listed last."""
         self.problems = self.waiting.problems
         """Objects that were refused, and why."""
+        self._rollups = RollupReader(objects, logs, self, self.problems)
+        self._missing: set[LogHead] = set()
+        self._gone = False
+        """Something that was told was not there: it may lie in a rollup by now."""
         self.late: dict[bytes, list[HeldSegment]] = {}
         """Segments of each log that do not count: kept, without effect."""
-        self._rules: _Rules
+        self._rules: LogRules
         self.use(membership)
 
     def use(self, membership: Membership) -> None:
         """Judge under this membership from now on."""
         graph, resolved = membership.graph, membership.resolved
         stated = log_ends(graph, resolved, {})
-        self._rules = _Rules(membership, given_up(graph, resolved), stated, stated)
+        self._rules = LogRules(membership, given_up(graph, resolved), stated, stated)
         self._logs.use_graph(graph)
         self._look_at_ends()
         self._moved = True
+        self._something_came()
+
+    def _something_came(self) -> None:
         self.waiting.something_came()
+        self._rollups.something_came()
 
     # ---- ends -----------------------------------------------------------------------------------------------------
 
@@ -171,19 +165,12 @@ class LogReader:
 
     async def fetch(self, log_id: bytes, one: HeldSegment) -> IntegratedSegment:
         """A segment that was read before. Raises StoreError, HostileStore."""
-        data = await self._sender.get(segment_name(log_id, one.seq, one.digest), 0, SEGMENT_MAX + 1)
-        raw = parse_segment(data, self._rules.membership.vault)
-        if raw.digest != one.digest:
-            raise Invalid("a segment stands under a name that is not its own")
-        return self._integrated(raw, self._open(raw, log_id))
+        raw = await self._objects.find(log_id, one.seq, one.digest)
+        return self._rules.integrated(raw, self._rules.open(raw, log_id), self._ids_of(raw))
 
     async def open_again(self, log_id: bytes, seq: int, digest: bytes) -> SegmentBody:
         """What a segment says that was read before. Raises StoreError, HostileStore."""
-        data = await self._sender.get(segment_name(log_id, seq, digest), 0, SEGMENT_MAX + 1)
-        raw = parse_segment(data, self._rules.membership.vault)
-        if raw.digest != digest:
-            raise Invalid("a segment stands under a name that is not its own")
-        return self._open(raw, log_id)
+        return self._rules.open(await self._objects.find(log_id, seq, digest), log_id)
 
     def preferences(self) -> dict[tuple[bytes, int], bytes]:
         """Which segment counts at each place of the logs that are cut or forked: `preferred` of a new reader."""
@@ -193,40 +180,64 @@ class LogReader:
 
     async def read_all(self) -> bool:
         """List every log and read it as far as it goes; returns whether anything was new. Raises as `settle`."""
-        return await self.read_on(await self._sender.list("l/"), whole=True)
+        return await self.read_on(await self._objects.look(), whole=True)
 
     async def read_on(self, names: list[str], *, whole: bool) -> bool:
         """Read every log as far as it goes, now that the store has told of `names`; returns whether anything was new.
 
         `whole`: these are all names there are. Raises as `settle`.
         """
-        if whole:
-            self.listed = names
-            self.waiting.all_told()
-        self.waiting.told(names)
-        anything, progress = False, True
+        self._told(names, whole=whole)
         try:
-            while progress:
-                progress = False
-                for log_id in self.waiting.logs():
-                    progress = await self._read_log(log_id) or progress
-                anything = anything or progress
+            anything = await self._read_told()
+            if self._gone or self._rollups.gone:  # who rolls up deletes the small objects: listed once more
+                self._told(await self._objects.look(), whole=True)
+                anything = await self._read_told() or anything
         finally:
+            self._objects.forget_bytes()
             self.flush()
         return await self.settle() or anything
+
+    def _told(self, names: list[str], *, whole: bool) -> None:
+        if whole:
+            self._objects.all_told(names)
+            self.waiting.all_told()
+        else:
+            self._objects.told(names)
+        self.waiting.told(names)
+        self._gone = self._rollups.gone = False
+
+    async def _read_told(self) -> bool:
+        anything, progress = False, True
+        while progress:
+            progress, self._missing = False, set()
+            for log_id in sorted({*self.waiting.logs(), *self._rollups.logs()}):
+                progress = await self._read_log(log_id) or progress
+            progress = progress or await self._rollups.look_for(self._missing)
+            anything = anything or progress
+        return anything
+
+    def unread(self) -> list[str]:
+        """Names of objects that were told, and not all of which is taken in."""
+        return [*self.waiting, *self._rollups.unread()]
+
+    @property
+    def held_up(self) -> bool:
+        """Whether something that verifies waits for what is not here."""
+        return self.waiting.held_up or bool(self._rollups.waits)
 
     @property
     def waits(self) -> dict[bytes, frozenset[bytes]]:
         """Logs that cannot be read on, and the logs whose segments they wait for: others, or their own. A statement
         that is not here leaves the set empty.
         """  # noqa: D205 - two sentences
-        found = {}
+        found = dict(self._rollups.waits)
         for log_id in self.waiting.logs():
             if self._rules.membership.graph.log_owner(log_id) is None:
                 continue
             for_ = self.waiting.for_what(log_id)
             if for_ is not None:
-                found[log_id] = for_
+                found[log_id] = found.get(log_id, frozenset()) | for_
             elif not all(self._reaches(log_id, seq) for seq in self.waiting.numbers(log_id)):
                 found[log_id] = frozenset({log_id})
         return found
@@ -243,7 +254,7 @@ class LogReader:
 
     def take_over(self, other: "LogReader") -> None:
         """Go on with what another reader of the same logs has found."""
-        self.late, self.listed = other.late, other.listed
+        self.late = other.late
         self.waiting.all_told()
         self.waiting.told(other.waiting)
 
@@ -258,17 +269,17 @@ class LogReader:
         """Read on in one log and its branches; returns whether anything was read."""
         if self._rules.membership.graph.log_owner(log_id) is None:
             return False
-        moved, late = False, _LATE_READ
+        budget = Budget()
+        moved = await self._rollups.read_on(log_id, budget)
         for seq in self.waiting.numbers(log_id):
             if not self._reaches(log_id, seq):
                 break
             for name in self.waiting.candidates(log_id, seq, self._preferred.get((log_id, seq), b"")):
-                if late <= 0:
+                if budget.late <= 0:
                     return moved
-                if await self._read_segment(log_id, seq, name):
+                if await self._read_segment(log_id, seq, name, budget):
                     self.waiting.taken(name)
                     moved = True
-                    late -= self._logs.state(log_id).taken <= seq
         return moved
 
     def _reaches(self, log_id: bytes, seq: int) -> bool:
@@ -278,44 +289,49 @@ class LogReader:
     def _off_chain(self, log_id: bytes) -> list[HeldSegment]:
         return self._logs.held(log_id) if log_id in self._logs.forked() else []
 
-    async def _read_segment(self, log_id: bytes, seq: int, name: str) -> bool:
+    async def _read_segment(self, log_id: bytes, seq: int, name: str, budget: Budget) -> bool:
         """Read one object; False if it does not verify, or has to wait. Raises StoreError."""
         try:
-            data = await self._sender.get(name, 0, SEGMENT_MAX + 1)
+            (raw,) = await self._objects.segments(name)
         except NotFound:
             self.waiting.in_vain(name)
+            self._gone = True
             return False
+        except (HostileStore, NeedsUpdate) as err:
+            self.refuse(name, err)
+            return False
+        waits = self.take_in(log_id, seq, raw, name, budget)
+        if isinstance(waits, frozenset):
+            self.waiting.in_vain(name, waits)
+        return waits is True
+
+    def is_news(self, log_id: bytes, raw: RawSegment) -> bool:
+        """See `readrollups.Judge`. One that does not count here waits for the one that does."""
+        first = self._preferred.get((log_id, raw.seq), raw.digest)
+        late = first != raw.digest and not self._logs.knows(log_id, raw.seq, first[:8])
+        return not late and not self._logs.knows(log_id, raw.seq, raw.digest[:8]) and self._reaches(log_id, raw.seq)
+
+    def take_in(self, log_id: bytes, seq: int, raw: RawSegment, name: str, budget: Budget) -> bool | frozenset[bytes]:
+        """See `readrollups.Judge`."""
         try:
-            raw = parse_segment(data, self._rules.membership.vault)
-            body = self._open(raw, log_id)
+            body = self._rules.open(raw, log_id)
             before = self._logs.state_after(log_id, seq - 1, body.prev)
+            if before is None:  # or it continues a branch that a rollup has
+                self._missing.add(LogHead(log_id, seq - 1, body.prev))
             if raw.seq != seq or before is None or body.first_op != before.next_n:
                 raise Invalid("a segment does not continue its log")
-            waits = self._judge(raw, body, before)
+            waits = self._rules.judge(self._logs, raw, body, before)
         except (HostileStore, NotAllowed, NeedsUpdate) as err:  # a newer log waits for an update, and no other does
-            self._refuse(name, err)
+            self.refuse(name, err)
             return False
         if isinstance(waits, Missing):
-            self.waiting.in_vain(name, frozenset(head.log for head in waits.heads))
-            return False
-        self._accept(raw, body, name)
-        self._keep(name, data)
+            self._missing |= waits.heads
+            return frozenset(head.log for head in waits.heads)
+        own_name = segment_name(log_id, seq, raw.digest)
+        self._accept(raw, body, own_name)
+        self._keep(own_name, raw.data)
+        budget.late -= self._logs.state(log_id).taken <= seq
         return True
-
-    def _open(self, raw: RawSegment, log_id: bytes) -> SegmentBody:
-        membership = self._rules.membership
-        owner = membership.graph.log_owner(log_id)
-        if raw.log_id != log_id or owner is None:
-            raise Invalid("a segment stands under a name that is not its own")
-        verify_segment(raw, owner.sign_pub)
-        return open_segment(raw, membership.keyring.key(KeyLabel.LOG, raw.ks))
-
-    def _judge(self, raw: RawSegment, body: SegmentBody, before: LogState) -> Placed | Missing:
-        """Where the segment stands, or what it has to wait for. Raises Invalid for a broken rule."""
-        logs, rules = self._logs, self._rules
-        last = before.head(raw.log_id)
-        claim = Claim(raw.log_id, raw.seq, raw.ks, body, logs.place(last) if last else None, dict(before.seen))
-        return judge_segment(claim, rules.membership.resolver, logs.place, rules.lost)
 
     def _accept(self, raw: RawSegment, body: SegmentBody, name: str) -> None:
         """The segment was read; if it counts it is ready for the tree."""
@@ -323,28 +339,21 @@ class LogReader:
             self._names.learn(raw.digest, name)
         head = LogHead(raw.log_id, raw.seq, raw.digest)
         told = Told.by(body.first_op, body.ops, body.wall_ms, body.attest)
-        self.waiting.something_came()
+        self._something_came()
         on_chain = self._logs.advance(head, body.stamp, body.mheads, body.vec, told, prev=body.prev)
         state, ends = self._logs.state(raw.log_id), self._rules.ends
         if on_chain and state.taken == raw.seq and counts(raw.log_id, raw.seq, ends):
             state.taken += 1
-            self._ready.append(self._integrated(raw, body))
+            self._ready.append(self._rules.integrated(raw, body, self._ids_of(raw)))
             if len(self._ready) >= _BATCH:
                 self.flush()
         self._moved = self._moved or not on_chain or ends[raw.log_id].count is not None
 
-    def _integrated(self, raw: RawSegment, body: SegmentBody) -> IntegratedSegment:
-        membership = self._rules.membership
-        owner = membership.graph.log_owner(raw.log_id)
-        own = owner is not None and owner.entry in membership.own
-        return IntegratedSegment(
-            log=raw.log_id, seq=raw.seq, digest=raw.digest, stamp=body.stamp, wall_ms=body.wall_ms,
-            label=membership.name_of(owner.entry) if owner is not None else "",
-            role=int(owner.tier) if owner is not None else 0, first_op=body.first_op, ops=body.ops, packs=body.packs,
-            body2=len(raw.body2), own=own, ids=self.own_ids if own and raw.log_id == self.own_log else {},
-        )  # fmt: skip
+    def _ids_of(self, raw: RawSegment) -> Mapping[int, int]:
+        return self.own_ids if raw.log_id == self.own_log else {}
 
-    def _refuse(self, name: str, err: CryptfsError) -> None:
+    def refuse(self, name: str, err: CryptfsError) -> None:
+        """See `readrollups.Judge`."""
         if name not in self.problems:
             log.warning("a log object is ignored: %s", err)
         self.problems[name] = str(err)
@@ -374,7 +383,7 @@ class LogReader:
         raw = parse_segment(data, self._rules.membership.vault)
         if self._logs.knows(raw.log_id, raw.seq, raw.digest[:8]):
             return
-        body = self._open(raw, raw.log_id)
+        body = self._rules.open(raw, raw.log_id)
         before = self._logs.state_after(raw.log_id, raw.seq - 1, body.prev)
         if before is None or body.first_op != before.next_n:
             raise Invalid("a segment does not continue its log")

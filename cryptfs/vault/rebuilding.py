@@ -52,7 +52,9 @@ async def rebuild(vault: "Vault") -> None:
 
     standing, old = vault.standing, vault.reader
     logs = Logs(shelf, vault.membership.graph)
-    reader = LogReader(vault.membership, vault.sender, logs, vault.cache.segments, take, preferred=old.preferences())
+    reader = LogReader(
+        vault.membership, vault.log_objects, logs, vault.cache.segments, take, preferred=old.preferences()
+    )
     reader.own_ids, reader.own_log = old.own_ids, old.own_log
     await reader.read_all()
     if vault.unconfirmed is not None:

@@ -147,8 +147,26 @@ class Trust:
             heads=heads,
             frontier=standing.membership.frontier(),
             min_format=standing.membership.resolved.policy.min_format,
-            covered={},
+            covered=self._later(segments, before),
         )
+
+    def _later(self, segments: dict[tuple[bytes, int], set[bytes]], before: TrustMemory) -> dict[bytes, LogHead]:
+        """For logs whose remembered head lies in a rollup by now, or was deleted: a later segment that is shown.
+
+        It was verified and follows from the remembered one, so the folder is not older. Only what lies by itself
+        counts: the name of a rollup says nothing about what is in it, and the newest segment is never rolled up.
+        """
+        logs, found = self._standing.logs, dict[bytes, LogHead]()
+        for head in before.heads:
+            shown = segments.get((head.log, head.seq), ())
+            if head.digest[:8] in shown or logs.digest_at(head.log, head.seq) != head.digest:
+                continue
+            for seq in sorted((seq for log_id, seq in segments if log_id == head.log and seq > head.seq), reverse=True):
+                digest = logs.digest_at(head.log, seq)
+                if digest is not None and digest[:8] in segments[head.log, seq]:
+                    found[head.log] = LogHead(head.log, seq, digest)
+                    break
+        return found
 
     def _decide(self, findings: list[Finding]) -> None:
         """Which findings are alarms by now."""

@@ -16,7 +16,7 @@ import trio
 from cryptfs.crypto.keys import chance
 from cryptfs.errors import Auth, Denied, NotFound, Quota, Retry, StoreError
 from cryptfs.faults import Faults
-from cryptfs.store.base import Abort, Call, Changes, Store
+from cryptfs.store.base import Abort, Call, Changes, Stat, Store
 from cryptfs.store.retry import Backoff, Limits
 
 __all__ = ["PATIENCE", "Sender", "StoreState"]
@@ -187,6 +187,11 @@ class Sender:
         """When the store says that it got each object, ms since 1970. Raises StoreError."""
         call = Call.within(_CALL_SECONDS, self._abort)
         return await self._read(prefix, lambda: {stat.key: stat.mtime_ms for stat in self.store.list(prefix, call)})
+
+    async def stats(self, prefix: str) -> tuple[Stat, ...]:
+        """The objects whose key starts with `prefix`, as the store describes them. Raises StoreError."""
+        call = Call.within(_CALL_SECONDS, self._abort)
+        return await self._read(prefix, lambda: (*self.store.list(prefix, call),))
 
     async def delete_quietly(self, key: str) -> None:
         """Remove an object that nobody needs any more, if the store lets us; it may belong to somebody else."""

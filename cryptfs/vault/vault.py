@@ -84,6 +84,7 @@ class Vault(Contents):
         self.journal = parts.journal
         self.sender = parts.sender
         self.cache = parts.cache
+        self.log_objects = parts.log_objects
         self.options = parts.options
         self.faults = parts.faults
         self.pending = Pending()
@@ -113,7 +114,7 @@ class Vault(Contents):
         self.exchange = Exchange(self)
         self.copies = Copies(parts.home, lambda: self.membership)
         self.reader = LogReader(
-            self.membership, self.sender, self.standing.logs, self.cache.segments, self.exchange.take,
+            self.membership, self.log_objects, self.standing.logs, self.cache.segments, self.exchange.take,
             keep=self.copies.keep,
         )  # fmt: skip
         self.healer = Healer(self)
