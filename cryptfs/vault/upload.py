@@ -42,14 +42,17 @@ class StoreState:
         self.message = ""
         self.advice = ""
         self.full = False
+        self._refuses_writes = False
 
-    def succeeded(self) -> None:
-        """The store took or gave something."""
+    def succeeded(self, *, writing: bool) -> None:
+        """The store took or gave something. A store that gives may still refuse to take: that stands until it takes."""
+        if self._refuses_writes and not writing:
+            return
         if self.state != "ok":
             log.info("the store answers again")
-        self.state, self.message, self.advice, self.full = "ok", "", "", False
+        self.state, self.message, self.advice, self.full, self._refuses_writes = "ok", "", "", False, False
 
-    def failed(self, err: StoreError) -> None:
+    def failed(self, err: StoreError, *, writing: bool) -> None:
         """The store refused; logged when the reason changes, not at every try."""
         if isinstance(err, Retry) and err.passing:
             return
@@ -57,7 +60,8 @@ class StoreState:
         if state != self.state:
             log.warning("store: %s %s", err, err.advice)
         self.state, self.message, self.advice = state, str(err), err.advice
-        self.full = isinstance(err, Quota)
+        self.full = isinstance(err, Quota) and not err.state
+        self._refuses_writes = writing and not isinstance(err, Retry)
 
 
 def _state_of(err: StoreError) -> str:
@@ -75,7 +79,8 @@ class Sender:
     def __init__(self, store: Store, faults: Faults) -> None:
         self.store = store
         self._faults = faults
-        self._abort = Abort()
+        self._calls: set[Abort] = set()
+        self._given_up = False
         self._writes = trio.CapacityLimiter(3)
         self._reads = trio.CapacityLimiter(8)
         self._control = trio.CapacityLimiter(2)
@@ -88,8 +93,10 @@ class Sender:
         """Listings and questions to the feed."""
 
     def give_up(self) -> None:
-        """Make every call in flight return soon."""
-        self._abort.set()
+        """Make every call in flight, and every later one, return soon."""
+        self._given_up = True
+        for abort in list(self._calls):
+            abort.set()
 
     def try_now(self) -> None:
         """End the present wait between two tries."""
@@ -107,11 +114,11 @@ class Sender:
             try:
                 await self._write(key, data)
             except StoreError as err:
-                self._note(err)
+                self._note(err, writing=True)
                 with trio.move_on_after(backoff.after(err)):
                     await self.nudge.wait()
             else:
-                self.state.succeeded()
+                self.state.succeeded(writing=True)
                 return
 
     async def put(self, key: str, data: bytes | Path) -> None:
@@ -119,18 +126,16 @@ class Sender:
         try:
             await self._write(key, data)
         except StoreError as err:
-            self._note(err)
+            self._note(err, writing=True)
             raise
-        self.state.succeeded()
+        self.state.succeeded(writing=True)
 
-    def _note(self, err: StoreError) -> None:
-        if not self._abort.is_set():  # a call we gave up says nothing about the store
-            self.state.failed(err)
+    def _note(self, err: StoreError, *, writing: bool) -> None:
+        if not self._given_up:  # a call we gave up says nothing about the store
+            self.state.failed(err, writing=writing)
 
     async def _write(self, key: str, data: bytes | Path) -> None:
-        call = Call.within(_CALL_SECONDS, self._abort)
-
-        def put() -> None:
+        def put(call: Call) -> None:
             self._faults.step("store.put")
             if isinstance(data, Path):
                 self.store.put_file(key, data, call)
@@ -139,67 +144,59 @@ class Sender:
             self._faults.step("store.put.done")
 
         self.puts += 1
-        await trio.to_thread.run_sync(put, limiter=self._lane(key, self._writes), abandon_on_cancel=True)
+        await self._call(put, _CALL_SECONDS, self._lane(key, self._writes))
 
     async def get(self, key: str, start: int = 0, length: int | None = None, seconds: float = _READ_SECONDS) -> bytes:
         """Bytes of an object. Raises NotFound and the rest of the store family after one try."""
         if self.state.state == "unreachable":
             seconds = min(seconds, 3.0)
-        call = Call.within(seconds, self._abort) if math.isfinite(seconds) else Call(abort=self._abort)
         self.gets += 1
-        return await self._read(key, lambda: self.store.get(key, call, start, length))
+        return await self._read(key, lambda call: self.store.get(key, call, start, length), seconds)
 
     async def list(self, prefix: str, after: str = "") -> list[str]:
         """Keys that start with `prefix` and follow `after`."""
-        call = Call.within(_CALL_SECONDS, self._abort)
         self.asks += 1
-        return await self._read(prefix, lambda: [stat.key for stat in self.store.list(prefix, call, after)])
+        return await self._read(
+            prefix, lambda call: [stat.key for stat in self.store.list(prefix, call, after)], _CALL_SECONDS
+        )
 
     async def changes(self, cursor: str) -> Changes:
         """What the store's feed tells since `cursor`, and the next cursor. Raises StoreError."""
-        call = Call.within(_READ_SECONDS if cursor else _CALL_SECONDS, self._abort)
         self.asks += 1
-        return await self._read("", lambda: self.store.changes(cursor, call))
+        seconds = _READ_SECONDS if cursor else _CALL_SECONDS
+        return await self._read("", lambda call: self.store.changes(cursor, call), seconds)
 
     async def size(self, key: str) -> int | None:
         """Size of an object in bytes, None if it is not there."""
-        call = Call.within(_READ_SECONDS, self._abort)
-        stat = await self._read(key, lambda: self.store.stat(key, call))
+        stat = await self._read(key, lambda call: self.store.stat(key, call))
         return stat.size if stat is not None else None
 
     async def space(self) -> tuple[int, int] | None:
         """(total, free) bytes of the store, None if it does not say."""
-        call = Call.within(_READ_SECONDS, self._abort)
-        space = await self._read("", lambda: self.store.space(call))
+        space = await self._read("", self.store.space)
         return (space.total, space.free) if space is not None else None
 
     async def delete(self, key: str) -> None:
         """Remove an object that nobody needs any more; one that is gone already is as good. Raises StoreError."""
-        call = Call.within(_READ_SECONDS, self._abort)
         try:
-            await trio.to_thread.run_sync(
-                lambda: self.store.delete(key, call), limiter=self._lane(key, self._writes), abandon_on_cancel=True
-            )
+            await self._call(lambda call: self.store.delete(key, call), _READ_SECONDS, self._lane(key, self._writes))
         except NotFound:
             return
 
     async def dates(self, prefix: str) -> dict[str, int]:
         """When the store says that it got each object, ms since 1970. Raises StoreError."""
-        call = Call.within(_CALL_SECONDS, self._abort)
-        return await self._read(prefix, lambda: {stat.key: stat.mtime_ms for stat in self.store.list(prefix, call)})
+        return await self._read(
+            prefix, lambda call: {stat.key: stat.mtime_ms for stat in self.store.list(prefix, call)}, _CALL_SECONDS
+        )
 
     async def stats(self, prefix: str) -> tuple[Stat, ...]:
         """The objects whose key starts with `prefix`, as the store describes them. Raises StoreError."""
-        call = Call.within(_CALL_SECONDS, self._abort)
-        return await self._read(prefix, lambda: (*self.store.list(prefix, call),))
+        return await self._read(prefix, lambda call: (*self.store.list(prefix, call),), _CALL_SECONDS)
 
     async def delete_quietly(self, key: str) -> None:
         """Remove an object that nobody needs any more, if the store lets us; it may belong to somebody else."""
-        call = Call.within(_READ_SECONDS, self._abort)
         try:
-            await trio.to_thread.run_sync(
-                lambda: self.store.delete(key, call), limiter=self._lane(key, self._writes), abandon_on_cancel=True
-            )
+            await self._call(lambda call: self.store.delete(key, call), _READ_SECONDS, self._lane(key, self._writes))
         except StoreError as err:
             log.debug("not removed: %s", err)
 
@@ -207,15 +204,34 @@ class Sender:
         """Contents may take their time; what says what there is, and segments, never queue behind them."""
         return bulk if key.startswith(_BULK) else self._control
 
-    async def _read(self, key: str, do: Callable[[], T]) -> T:
+    async def _read(self, key: str, do: Callable[[Call], T], seconds: float = _READ_SECONDS) -> T:
         try:
-            result = await trio.to_thread.run_sync(do, limiter=self._lane(key, self._reads), abandon_on_cancel=True)
+            result = await self._call(do, seconds, self._lane(key, self._reads))
         except NotFound:
-            self.state.succeeded()
+            self.state.succeeded(writing=False)
             raise
         except StoreError as err:
-            self._note(err)
+            self._note(err, writing=False)
             raise
-        if not self.state.full:  # a store that gives may still refuse to take
-            self.state.succeeded()
+        self.state.succeeded(writing=False)
         return result
+
+    async def _call(self, do: Callable[[Call], T], seconds: float, lane: trio.CapacityLimiter) -> T:
+        """`do` in a thread of that lane, with `seconds` (may be infinite) from when its turn has come.
+
+        The call has a flag of its own to give it up by. It is set when the caller is cancelled, so that the thread and
+        its place in the lane come back at once, and not when a socket times out.
+        """
+        abort = Abort()
+        if self._given_up:
+            abort.set()
+        self._calls.add(abort)
+
+        def run() -> T:
+            return do(Call.within(seconds, abort) if math.isfinite(seconds) else Call(abort=abort))
+
+        try:
+            return await trio.to_thread.run_sync(run, limiter=lane, abandon_on_cancel=True)
+        finally:
+            self._calls.discard(abort)
+            abort.set()  # a thread that is abandoned ends now; to one that has ended it means nothing

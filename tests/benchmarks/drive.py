@@ -1,0 +1,116 @@
+"""How fast a vault on Google Drive is: an emulated Drive with the delays and limits of the real one, and a real mount.
+
+    python tests/benchmarks/drive.py                          # 10,000 files of 20 KB, and 1 GiB in one file
+    python tests/benchmarks/drive.py --only small --files 2000
+    python tests/benchmarks/drive.py --latency 0.15 --mbit 20
+
+Prints seconds until everything is at the store, the write calls and quota units that took, and how that compares with
+the line: the time that the bytes alone take at that many Mbit/s. The emulator is the one of the tests
+(tests/drive_emulator); the client, the daemon and the commands are the product's.
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP))
+sys.path.insert(0, str(TOP / "tests" / "conformance"))
+
+from mounting import scratch
+
+from cryptfs.store.drive.access import save_access
+from tests.drive_emulator import Emulator, Network, Settings
+from tests.drive_store import access
+
+MIB = 1 << 20
+ANNA = "anna@example.org"
+WRITES = ("files.create", "upload.start", "files.update", "files.delete", "files.copy")
+
+
+class Measured:
+    """One mounted vault on one emulated Drive."""
+
+    def __init__(self, emulator: Emulator, base: Path) -> None:
+        self.emulator, self.point = emulator, base / "mnt"
+        self.point.mkdir()
+        self._environ = os.environ | {"CRYPTFS_HOME": str(base / "home")}
+        save_access(base / "home" / "config", access(emulator, ANNA))
+
+    def run(self, *args: str) -> str:
+        """A command of cryptfs. Raises CalledProcessError."""
+        line = [sys.executable, "-m", "cryptfs", *args]
+        done = subprocess.run(line, env=self._environ, stdout=subprocess.PIPE, text=True, check=True, cwd=TOP)
+        return done.stdout
+
+    def writes(self) -> int:
+        """Calls so far that Google counts as writes."""
+        return sum(self.emulator.count(call) for call in WRITES)
+
+
+@contextmanager
+def mounted(args: argparse.Namespace) -> Iterator[Measured]:
+    """A new vault, mounted."""
+    network = Network(latency=args.latency, up_mbit=args.mbit, down_mbit=args.mbit)
+    settings = Settings(network=network)
+    with scratch(args.base) as base, Emulator(settings=settings) as emulator:
+        emulator.user(ANNA, storage=None)
+        drive = Measured(emulator, base)
+        drive.run("init", "bench", "gdrive:bench", "--no-passphrase", "--no-recovery", "--display-name", "Anna")
+        settings.limits.writes_per_second = args.creates
+        drive.run("mount", "bench", str(drive.point))
+        try:
+            yield drive
+        finally:
+            drive.run("umount", "bench")
+
+
+def measure(args: argparse.Namespace, title: str, total: int, sizes: list[int]) -> None:
+    """Write files of these sizes, wait until all is at the store, and print what it took."""
+    block = random.Random(4711).randbytes(MIB)
+    with mounted(args) as drive:
+        drive.emulator.forget_requests()
+        units = dict(drive.emulator.service.gate.units)
+        began = time.monotonic()
+        for number, size in enumerate(sizes):
+            with (drive.point / f"{number:05}").open("wb", buffering=0) as file:
+                for at in range(0, size, MIB):
+                    piece = (number.to_bytes(8, "big") + at.to_bytes(8, "big") + block)[: min(MIB, size - at)]
+                    file.write(piece)
+        written = time.monotonic() - began
+        drive.run("sync", "bench")
+        took = time.monotonic() - began
+        line = total * 8 / (args.mbit * 1e6)
+        used = drive.emulator.service.gate.units.get(ANNA, 0) - units.get(ANNA, 0)
+        print(
+            f"{title}: written in {written:.1f} s, at the store in {took:.1f} s ({took / line:.2f} x the line, "
+            f"{line:.1f} s), {drive.writes()} write calls, {used} quota units",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["small", "big"])
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--size", type=int, default=20_000, help="bytes of each of the small files")
+    parser.add_argument("--mib", type=int, default=1024, help="size of the big file")
+    parser.add_argument("--latency", type=float, default=0.3, help="seconds a call")
+    parser.add_argument("--creates", type=float, default=3.0, help="writes a second that the Drive takes")
+    parser.add_argument("--mbit", type=float, default=100.0)
+    parser.add_argument("--base", type=Path, default=Path("/dev/shm"), help="where all state lies")
+    args = parser.parse_args()
+    if args.only != "big":
+        measure(args, f"{args.files} files of {args.size} bytes", args.files * args.size, [args.size] * args.files)
+    if args.only != "small":
+        measure(args, f"one file of {args.mib} MiB", args.mib * MIB, [args.mib * MIB])
+
+
+if __name__ == "__main__":
+    main()
