@@ -19,9 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP))
-sys.path.insert(0, str(TOP / "tests" / "conformance"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conformance"))
 
 from mounting import scratch
 
@@ -29,6 +28,7 @@ from cryptfs.store.drive.access import save_access
 from tests.drive_emulator import Emulator, Network, Settings
 from tests.drive_store import access
 
+TOP = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
 ANNA = "anna@example.org"
 WRITES = ("files.create", "upload.start", "files.update", "files.delete", "files.copy")

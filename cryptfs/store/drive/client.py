@@ -29,8 +29,9 @@ from cryptfs.store.drive.transport import Lines
 __all__ = ["CHUNK", "FOLDER_TYPE", "Client", "File", "FileChange", "Session"]
 
 FOLDER_TYPE: Final = "application/vnd.google-apps.folder"
-CHUNK: Final = 8 << 20
-"""Bytes of one request of a resumable upload, a multiple of 256 KiB: what is lost when a connection breaks."""
+CHUNK: Final = 32 << 20
+"""Bytes of one request of a resumable upload, a multiple of 256 KiB. The line rests for one delay after each, and what
+came of one that broke off Google mostly keeps. Never in memory as a whole."""
 _PAGE: Final = 1000
 _FIELDS: Final = "id,name,parents,mimeType,size,md5Checksum,sha256Checksum,modifiedTime,createdTime,ownedByMe,trashed"
 _RIGHTS: Final = "capabilities(canDelete,canAddChildren),driveId"
@@ -110,9 +111,30 @@ class Body(MediaUpload):  # type: ignore[misc]
     def has_stream(self) -> bool:
         return False
 
-    def getbytes(self, begin: int, length: int) -> bytes:
+    def getbytes(self, begin: int, length: int) -> "bytes | _Window":
         """At most `length` bytes from `begin`. Raises LocalDisk."""
-        return self._source.read(begin, length)
+        if not self._resumable:
+            return self._source.read(begin, length)
+        return _Window(self._source, begin, min(length, self.size() - begin))
+
+
+class _Window:
+    """A chunk of an upload as the body of a request: read piece by piece, and from its beginning whenever it is sent.
+
+    Such a request goes again by itself when a connection drops or a token has expired.
+    """
+
+    _PIECE: Final = 256 << 10
+
+    def __init__(self, source: Source, begin: int, length: int) -> None:
+        self._source, self._begin, self._length = source, begin, max(0, length)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:
+        for at in range(0, self._length, self._PIECE):
+            yield self._source.read(self._begin + at, min(self._PIECE, self._length - at))
 
 
 class Client:
