@@ -15,27 +15,23 @@ from typing import Any, Final
 from google_auth_httplib2 import AuthorizedHttp
 from googleapiclient.discovery import build_from_document
 from googleapiclient.discovery_cache import get_static_doc
-from googleapiclient.http import MediaUpload
 
 from cryptfs.errors import Fatal, Retry, StoreError
 from cryptfs.store.base import MONOTONIC, Call, Clock, Space
 from cryptfs.store.drive.access import DriveAccess
+from cryptfs.store.drive.body import SENDING, Body, Turn
 from cryptfs.store.drive.idmap import Sums
 from cryptfs.store.drive.quota import Kind, Pace
 from cryptfs.store.drive.source import Source
 from cryptfs.store.drive.throttle import Throttle
 from cryptfs.store.drive.transport import Lines
 
-__all__ = ["CHUNK", "FOLDER_TYPE", "Client", "File", "FileChange", "Session"]
+__all__ = ["FOLDER_TYPE", "Client", "File", "FileChange", "Session"]
 
 FOLDER_TYPE: Final = "application/vnd.google-apps.folder"
-CHUNK: Final = 32 << 20
-"""Bytes of one request of a resumable upload, a multiple of 256 KiB. The line rests for one delay after each, and what
-came of one that broke off Google mostly keeps. Never in memory as a whole."""
 _PAGE: Final = 1000
 _FIELDS: Final = "id,name,parents,mimeType,size,md5Checksum,sha256Checksum,modifiedTime,createdTime,ownedByMe,trashed"
 _RIGHTS: Final = "capabilities(canDelete,canAddChildren),driveId"
-_OBJECT_TYPE: Final = "application/octet-stream"
 
 Json = Mapping[str, Any]
 
@@ -89,54 +85,6 @@ def _ms(text: Any) -> int:
     return int(dt.datetime.fromisoformat(str(text)).timestamp() * 1000) if text else 0
 
 
-class Body(MediaUpload):  # type: ignore[misc]
-    """The bytes of an upload. Without a stream, so that a chunk can be sent twice."""
-
-    def __init__(self, source: Source, *, resumable: bool) -> None:
-        self._source = source
-        self._resumable = resumable
-
-    def mimetype(self) -> str:
-        return _OBJECT_TYPE
-
-    def size(self) -> int:
-        return self._source.sums.size
-
-    def chunksize(self) -> int:
-        return CHUNK
-
-    def resumable(self) -> bool:
-        return self._resumable
-
-    def has_stream(self) -> bool:
-        return False
-
-    def getbytes(self, begin: int, length: int) -> "bytes | _Window":
-        """At most `length` bytes from `begin`. Raises LocalDisk."""
-        if not self._resumable:
-            return self._source.read(begin, length)
-        return _Window(self._source, begin, min(length, self.size() - begin))
-
-
-class _Window:
-    """A chunk of an upload as the body of a request: read piece by piece, and from its beginning whenever it is sent.
-
-    Such a request goes again by itself when a connection drops or a token has expired.
-    """
-
-    _PIECE: Final = 256 << 10
-
-    def __init__(self, source: Source, begin: int, length: int) -> None:
-        self._source, self._begin, self._length = source, begin, max(0, length)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[bytes]:
-        for at in range(0, self._length, self._PIECE):
-            yield self._source.read(self._begin + at, min(self._PIECE, self._length - at))
-
-
 class Client:
     """One account at Google Drive. Thread-safe. Every method raises the store family, `Retry` when late or aborted."""
 
@@ -145,6 +93,7 @@ class Client:
         self.pace = pace or Pace(clock.now())
         self._throttle = Throttle()
         self._lines = Lines(access)
+        self._sending = threading.Semaphore(SENDING)
         self._api = _api(access.endpoint)
 
     def close(self) -> None:
@@ -198,17 +147,16 @@ class Client:
 
     def create(self, file_id: str, name: str, parent: str, source: Source, call: Call) -> File:
         """Make a file in one request; for little ones. Exists if the id is taken."""
-        return File.of(
-            self._execute(Kind.WRITE, self._creation(file_id, name, parent, Body(source, resumable=False)), call)
-        )
+        return File.of(self._execute(Kind.WRITE, self._creation(file_id, name, parent, Body(source)), call))
 
     def session(self, file_id: str, name: str, parent: str, source: Source, address: str = "") -> "Session":
         """A resumable upload; `address`: of one that was begun, to be gone on with."""
-        request = self._creation(file_id, name, parent, Body(source, resumable=True))
+        turn = Turn(self._sending)
+        request = self._creation(file_id, name, parent, Body(source, turn))
         if address:
             request.resumable_uri = address
             request._in_error_state = True  # noqa: SLF001 - no public way; a test guards it. Asks for the offset first
-        return Session(self, request)
+        return Session(self, request, turn)
 
     def _creation(self, file_id: str, name: str, parent: str, body: Body) -> Any:
         metadata = {"id": file_id, "name": name, "parents": [parent]}
@@ -315,9 +263,10 @@ class Client:
 class Session:
     """A resumable upload. One thread."""
 
-    def __init__(self, client: Client, request: Any) -> None:
+    def __init__(self, client: Client, request: Any, turn: Turn) -> None:
         self._client = client
         self._request = request
+        self._turn = turn
 
     @property
     def address(self) -> str:
@@ -335,7 +284,11 @@ class Session:
         def send(http: AuthorizedHttp) -> Any:
             return self._request.next_chunk(http=http, num_retries=0)[1]
 
-        answer = self._client.run(kind, send, call)
+        self._turn.call = call
+        try:
+            answer = self._client.run(kind, send, call)
+        finally:
+            self._turn.leave()
         return None if answer is None else File.of(answer)
 
 
