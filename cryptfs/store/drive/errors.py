@@ -21,10 +21,11 @@ from googleapiclient.errors import HttpError
 
 from cryptfs.errors import Auth, Denied, Exists, Fatal, NotFound, Quota, Retry, StoreError
 
-__all__ = ["RATE_REASONS", "IdRefused", "from_answer", "is_throttled", "mapped", "reason_of", "retry_after"]
+__all__ = ["IdRefused", "from_answer", "is_throttled", "mapped", "reason_of", "retry_after"]
 
-RATE_REASONS: Final = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "sharingRateLimitExceeded"})
-_RATE_WORDS: Final = frozenset({"RATE_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"})
+_RATES: Final = frozenset(
+    {"ratelimitexceeded", "userratelimitexceeded", "sharingratelimitexceeded", "resourceexhausted"}
+)
 _AFTER_MAX: Final = 120.0
 """Seconds: no Retry-After of Google's is longer, so a longer one is a mistake or an attack."""
 _WORD: Final = re.compile(r"[A-Za-z_]{1,64}\Z")
@@ -76,7 +77,7 @@ _DAILY: Final = _quota(
     "daily limit",
 )
 
-_BY_REASON: Final[Mapping[str, _Maker]] = {
+_REASONS: Final[Mapping[str, _Maker]] = {
     "storageQuotaExceeded": _FULL,
     "quotaExceeded": _FULL,
     "dailyLimitExceeded": _DAILY,
@@ -115,6 +116,15 @@ _BY_REASON: Final[Mapping[str, _Maker]] = {
         "Its owner can read it; let a device of the owner heal it: `cryptfs fsck NAME --heal`.",
     ),
 }
+"""By Google's word as the documentation spells it."""
+
+
+def _plain(reason: str) -> str:
+    """The word without what differs between both shapes of an error: `dailyLimitExceeded`, `DAILY_LIMIT_EXCEEDED`."""
+    return reason.replace("_", "").lower()
+
+
+_BY_REASON: Final = {_plain(reason): make for reason, make in _REASONS.items()}
 
 
 def reason_of(content: bytes) -> str:
@@ -157,7 +167,8 @@ def from_answer(status: int, content: bytes, headers: Mapping[str, str], now_s: 
     """The error that an answer with this HTTP status and body means. Pure."""
     reason = reason_of(content)
     told = f"{status} {reason}".strip()
-    if status == 429 or reason in RATE_REASONS or (status == 403 and reason in _RATE_WORDS):
+    word = _plain(reason)
+    if status == 429 or (status == 403 and word in _RATES):
         after = retry_after(headers, now_s)
         return Retry(
             f"Google Drive asks to slow down ({told}).", "Nothing need be done: it goes on, more slowly.", after,
@@ -171,8 +182,8 @@ def from_answer(status: int, content: bytes, headers: Mapping[str, str], now_s: 
         return NotFound("Google Drive has no such object, or does not show it to this account.")
     if status == 409:
         return Exists("Google Drive has a file of that id already.")
-    if status in {400, 403} and reason in _BY_REASON:
-        return _BY_REASON[reason]()
+    if status in {400, 403} and word in _BY_REASON:
+        return _BY_REASON[word]()
     return Fatal(f"Google Drive refuses ({told}).", "If it goes on, run `cryptfs doctor NAME` and report this answer.")
 
 

@@ -100,6 +100,8 @@ class Finder:
             files = [file for file in files if not file.folder and is_key(f"{folder}/{file.name}")]
             self._ids.learn(entry_of(file, f"{folder}/{file.name}") for file in files)
             shown.update(file.id for file in files)
+        if not shown and self._ids.starting_with(f"{folder}/"):
+            self._folders.look(call)  # an empty listing is also what Drive gives of a folder it does not show any more
         hidden = [entry for entry in self._ids.starting_with(f"{folder}/") if entry.id not in shown]
         for entry in sorted(hidden, key=lambda one: one.proven)[:_ASKED]:
             self.is_there(entry, call)

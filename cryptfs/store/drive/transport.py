@@ -10,7 +10,6 @@ import logging
 import math
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -30,29 +29,30 @@ _TIMEOUT: Final = 30.0
 _CONNECT_TIMEOUT: Final = 10.0
 """Seconds for a connection to come about: while TLS is being agreed on it cannot be severed."""
 _IDLE_MAX: Final = 16
-_FRESH_S: Final = 10.0
-"""A token renewed less than this ago is not renewed again because another call still had the old one."""
 
 
 class Credentials(google.oauth2.credentials.Credentials):  # type: ignore[misc, unused-ignore]
-    """A login that threads share: of those who find the token expired one renews it, the others wait."""
+    """A login that threads share: of those who find the token expired, or refused, one renews it; the others wait."""
 
-    def __init__(self, access: DriveAccess, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, access: DriveAccess) -> None:
         super().__init__(  # type: ignore[no-untyped-call, unused-ignore]
             token=None, refresh_token=access.refresh_token, token_uri=access.token_uri,
             client_id=access.client_id, client_secret=access.client_secret, scopes=[SCOPE],
         )  # fmt: skip
         self._renewing = threading.Lock()
-        self._clock = clock
-        self._renewed = float("-inf")
+        self._used = threading.local()
+
+    def apply(self, headers: Any, token: str | None = None) -> None:
+        """Put the token into a request, and remember which one it was."""
+        self._used.token = token or self.token
+        super().apply(headers, self._used.token)  # type: ignore[no-untyped-call, unused-ignore]
 
     def refresh(self, request: Any) -> None:
-        """Renew the access token, unless that was done a moment ago."""
+        """Renew the access token, unless another thread has done so since this one used it."""
         with self._renewing:
-            if self.token is not None and self._clock() - self._renewed < _FRESH_S:
+            if self.valid and self.token != getattr(self._used, "token", None):
                 return
             super().refresh(request)  # type: ignore[no-untyped-call, unused-ignore]
-            self._renewed = self._clock()
 
 
 class Line:
