@@ -11,7 +11,7 @@ from cryptfs.errors import NotFound
 from cryptfs.store.base import Call, Stat, is_folder, is_key, split_key
 from cryptfs.store.drive.client import Client
 from cryptfs.store.drive.feed import stat_of
-from cryptfs.store.drive.folders import Folders, entry_of, spellings
+from cryptfs.store.drive.folders import BELIEVED_S, Folders, entry_of, spellings
 from cryptfs.store.drive.idmap import Entry, IdMap
 
 __all__ = ["Finder"]
@@ -46,11 +46,15 @@ class Finder:
             return False
         return True
 
-    def search(self, key: str, call: Call) -> list[Entry]:
-        """Ask Drive for an object that this device has not heard of. It may be there although nothing is found."""
+    def search(self, key: str, call: Call, *, surely: bool = False) -> list[Entry]:
+        """Ask Drive for an object that this device has not heard of. It may be there although nothing is found.
+
+        `surely`: also when a moment ago there was not even the folder.
+        """
+        believed_s = 0.0 if surely else BELIEVED_S
         for spelling in spellings(key):
             folder, name = split_key(spelling)
-            for parent in self._folders.of(folder, call):
+            for parent in self._folders.of(folder, call, believed_s):
                 try:
                     files = list(self._client.listing(parent, self._folders.drive(call), call, name=name))
                 except NotFound:

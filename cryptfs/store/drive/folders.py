@@ -16,13 +16,13 @@ from cryptfs.store.drive.errors import IdRefused
 from cryptfs.store.drive.idmap import Entry, IdMap, Sums, Upload
 from cryptfs.store.drive.turns import Turns
 
-__all__ = ["Folders", "draw", "entry_of", "spellings"]
+__all__ = ["BELIEVED_S", "Folders", "draw", "entry_of", "spellings"]
 
 SPLIT_AT: Final = 200_000
 """Children of `p` from which on packs are spread; Drive takes 500,000, and other devices fill it meanwhile."""
 _LOOK_AGAIN_S: Final = 60.0
 """Seconds after which the top of the vault is listed again: two folders of one name may have come to be."""
-_BELIEVED_S: Final = 1.0
+BELIEVED_S: Final = 1.0
 """Seconds for which a folder that was not there is believed not to be there."""
 _IDS_AT_ONCE: Final = 200
 _NO_SUMS: Final = Sums(-1, "", "")
@@ -99,13 +99,16 @@ class Folders:
         if not fresh:
             self.look(call)
 
-    def of(self, name: str, call: Call) -> list[str]:
-        """Ids of all folders of that name, "" for the top itself; the one to write to first. Empty if there is none."""
+    def of(self, name: str, call: Call, believed_s: float = BELIEVED_S) -> list[str]:
+        """Ids of all folders of that name, "" for the top itself; the one to write to first. Empty if there is none.
+
+        `believed_s`: seconds for which a folder that was not there is believed not to be there.
+        """
         if not name:
             return [self.root]
         found = self._ids.folders(name)
         if not found:
-            self.look_if_old(call, _BELIEVED_S)
+            self.look_if_old(call, believed_s)
             found = self._ids.folders(name)
         return found
 

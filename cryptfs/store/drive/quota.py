@@ -49,7 +49,8 @@ class Limits:
             raise ValueError("limits of a pace out of range")
 
 
-_BINS: Final = 60
+_MINUTE: Final = 61
+"""Seconds until what was spent within one second counts no more."""
 
 
 class Pace:
@@ -62,8 +63,7 @@ class Pace:
         self._tokens = self._limits.burst
         self._at = now
         self._slowed_at = float("-inf")
-        self._bins = [0] * _BINS  # units by second of the last minute
-        self._second = int(now)
+        self._spent: dict[int, int] = {}  # units by second, of the last minute and of calls that wait
         self.units = 0
         """All units since the start."""
 
@@ -80,19 +80,15 @@ class Pace:
                 self._fill(now)
                 self._tokens -= 1
                 wait = max(wait, -self._tokens / self._rate)
-            self._bins[self._second % _BINS] += kind.units
-            self.units += kind.units
+            self._book(kind.units, now + wait)
         return wait
 
     def give_back(self, kind: Kind, now: float) -> None:
         """A call that was booked is not made."""
         with self._lock:
-            self._roll(now)
             if kind.writes:
                 self._tokens = min(self._limits.burst, self._tokens + 1)
-            at = self._second % _BINS
-            self._bins[at] = max(0, self._bins[at] - kind.units)
-            self.units -= kind.units
+            self._book(-kind.units, now)
 
     def accepted(self, kind: Kind) -> None:
         """A write went through: creep back."""
@@ -113,19 +109,18 @@ class Pace:
         self._tokens = min(self._limits.burst, self._tokens + max(0.0, now - self._at) * self._rate)
         self._at = max(self._at, now)
 
-    def _roll(self, now: float) -> None:
-        """Forget what is more than a minute old."""
-        second = int(now)
-        for passed in range(self._second + 1, min(second, self._second + _BINS) + 1):
-            self._bins[passed % _BINS] = 0
-        self._second = max(self._second, second)
+    def _book(self, units: int, at: float) -> None:
+        self._spent[int(at)] = self._spent.get(int(at), 0) + units
+        self.units += units
 
     def _units_wait(self, units: int, now: float) -> float:
         """Seconds until the units of the last minute and these are within the limit."""
-        self._roll(now)
-        over = sum(self._bins) + units - self._limits.minute_units
-        waited = 0
-        while over > 0 and waited < _BINS:
-            waited += 1
-            over -= self._bins[(self._second + waited) % _BINS]  # the oldest second leaves first
-        return float(waited)
+        self._spent = {second: spent for second, spent in self._spent.items() if second + _MINUTE > now}
+        over = sum(self._spent.values()) + units - self._limits.minute_units
+        for second in sorted(self._spent):
+            if over <= 0:
+                return 0.0
+            over -= self._spent[second]
+            if over <= 0:
+                return second + _MINUTE - now
+        return 0.0

@@ -94,7 +94,7 @@ class DriveStore:
         split_key(key)
         call.check()
         deleted = denied = 0
-        for entry in self._finder.known(key) or self._finder.search(key, call):
+        for entry in self._finder.known(key) or self._finder.search(key, call, surely=True):
             try:
                 file = self.client.file(entry.id, call)
                 if file.trashed and file.may_delete is False:
