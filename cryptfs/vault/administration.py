@@ -56,6 +56,7 @@ async def _decide(vault: Vault, decide: Callable[[Desk], Iterable[Decision]]) ->
         raise NotAllowed("The vault is open for reading only.", "Mount it without `ro`, or unmount it.")
     await vault.exchange.pull()
     check_administrator(vault)
+    vault.standing.check_may_send()  # else it would be decided, and no segment would tell anybody
     decisions = list(decide(desk_of(vault)))
     await publish(vault.sender, (one for decision in decisions for one in decision.objects))
     await vault.refresh_membership()

@@ -180,7 +180,7 @@ async def close_log(vault: Vault, entry: bytes, *, lost: bool) -> int:
     """Close all open logs of a device where they stand here; returns how many.
 
     A device that comes back goes on in a new log and sends again what does not count. `lost`: what is missing of the
-    logs is given up, so that nobody waits for it. Raises NotAllowed for who may not decide about it.
+    logs is given up, so that nobody waits for it. Raises NotAllowed for who may not decide about it, and for oneself.
     """
     await vault.exchange.pull()
     logs, reader = vault.standing.logs, vault.reader
@@ -190,6 +190,8 @@ async def close_log(vault: Vault, entry: bytes, *, lost: bool) -> int:
         end = reader.end(log_id)
         if end is not None and end.count is None:
             cuts.append(Cut(log_id, logs.state(log_id).next_seq, logs.state(log_id).digest))
+    if any(cut.log_id == vault.standing.log_id for cut in cuts):
+        raise NotAllowed("A device cannot close the log that it writes.", "Another administrator's device can.")
     if not cuts:
         raise NotAllowed("This device has no open log.", "See `cryptfs-admin members`.")
     await state(vault, lambda: Close(tuple(cuts), CLOSE_LOST if lost else CLOSE_SUSPENDED))

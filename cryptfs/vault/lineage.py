@@ -39,7 +39,7 @@ class Lineage:
         self._named = _NONE  # versions whose boxes stand in the operation of the sealed version
 
     def write_key(self) -> tuple[int, FileKey]:
-        """Version and key that new chunks are sealed under. Raises NotAllowed while nothing may be sealed."""
+        """Version and key that new chunks are sealed under; its box is made when a segment tells it."""
         if self.newest < 0 or not self._current():
             if self.newest < 0 and self.fid:
                 raise RuntimeError("the keys of the sealed version were not loaded")
@@ -50,8 +50,13 @@ class Lineage:
         return self.newest, self._keys.get(self.newest) or self.key(self.newest)
 
     def _current(self) -> bool:
-        box = self._boxes.get(self.newest)
-        return box is None or box.ks == self._vault.keyring.write_keyset
+        """Whether the newest key may serve for new chunks.
+
+        While nobody knows what the vault's key is to be, one that has gone into a log may not: who is being put out may
+        know it.
+        """
+        box, keyring = self._boxes.get(self.newest), self._vault.keyring
+        return box is None or (keyring.may_seal and box.ks == keyring.write_keyset)
 
     def knows(self, fkv: int) -> bool:
         """Whether that version is known; else the root manifest may have it."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from cryptfs.crypto.keys import KeyLabel
+from cryptfs.crypto.keys import KeyLabel, random_bytes
 from cryptfs.crypto.seal import plain_len, sealed_len
 from cryptfs.format import manifest as records
 from cryptfs.format.codec import encode
@@ -216,7 +216,8 @@ def _inline(snap: Snapshot, place: Place) -> Content | None:
 
 
 def _content(snap: Snapshot, keys: tuple[FileKeyBox, ...], body: Inline | Paged) -> Content:
-    return Content(snap.file.fid, snap.size, snap.chunk_log2, snap.digest, keys, body)
+    fid = snap.file.fid or random_bytes(16)  # holes alone, sealed once before: no key, and so no lineage to go on with
+    return Content(fid, snap.size, snap.chunk_log2, snap.digest, keys, body)
 
 
 def _boxes(file: StoredContent, versions: Iterable[int]) -> tuple[FileKeyBox, ...]:

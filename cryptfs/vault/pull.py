@@ -293,6 +293,8 @@ class LogReader:
         """Read one object; False if it does not verify, or has to wait. Raises StoreError."""
         try:
             (raw,) = await self._objects.segments(name)
+            if name != segment_name(log_id, seq, raw.digest):  # the folder could show one segment as two, a fork
+                raise Invalid("a segment stands under a name that is not its own")
         except NotFound:
             self.waiting.in_vain(name)
             self._gone = True

@@ -132,7 +132,7 @@ class Records:
         return ref
 
     def open_pack(self) -> OpenPack:
-        """Begin a new local pack. Raises LocalDisk, LocalDiskFull, NotAllowed while nothing may be sealed."""
+        """Begin a new local pack. Raises LocalDisk, LocalDiskFull."""
         ks = self._key_set()
         num = self.next_pack
         pack = OpenPack(num, ks, self._packs_dir / f"{num:012d}.pack")

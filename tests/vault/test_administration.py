@@ -4,6 +4,7 @@ import logging
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -13,6 +14,7 @@ from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import LocalSecret, new_sign_seed, random_bytes
 from cryptfs.crypto.recovery import new_recovery_seed
 from cryptfs.errors import ConfigError, HostileStore, NotAllowed, UsageError
+from cryptfs.format.content import Content
 from cryptfs.format.names import parse_name, segment_name
 from cryptfs.group.authority import Tier
 from cryptfs.vault import administration as do
@@ -614,3 +616,38 @@ async def test_a_mount_with_nothing_to_reconcile_changes_nothing(world: World) -
             await trio.testing.wait_all_tasks_blocked(0.05)
             nursery.cancel_scope.cancel()
         assert sorted((world.folder / "m").iterdir()) == before
+
+
+async def test_work_goes_on_while_nobody_knows_the_key_and_is_kept_over_a_restart(world: World) -> None:
+    """Found by the simulation of whole vaults, seed 1460: a device that had saved something could not be opened."""
+    carl = await world.admit("Carl", Tier.ADMIN)
+    await world.admit("Bob", Tier.WRITER)
+    await world.admit("Eve", Tier.WRITER)
+    async with world.anna.open() as hers:
+        await write_file(hers, b"before", b"1" * 100_000)
+        await hers.sync()
+        async with carl.open() as his:
+            await his.exchange.pull()
+            for vault, who in ((hers, "Bob"), (his, "Eve")):
+                decision = do.desk_of(vault).remove(entries_of(vault, who), [], do.ends_of(vault))
+                await do.publish(hers.sender, decision.objects)
+        await hers.exchange.pull()
+        assert not hers.keyring.may_seal
+        await write_file(hers, b"before", b"2" * 70_000, 5)
+        content = hers.open_file(await write_file(hers, b"saved", b"x"))
+        await content.write(1, b"yz", 1)
+        content.persist()
+        await hers.commit()
+    async with world.anna.open() as hers:
+        assert not hers.keyring.may_seal
+        assert await read_file(hers, b"saved") == b"xyz"
+        await do.reconcile(hers)
+        await hers.sync()
+    async with carl.open() as his:
+        await his.exchange.pull()
+        assert await read_file(his, b"before") == b"1" * 5 + b"2" * 70_000 + b"1" * 29_995
+        assert await read_file(his, b"saved") == b"xyz"
+        sealed = his.replica.content_of(his.replica.find(b"before"))
+        assert sealed is not None
+        boxes = {box.fkv: box.ks for box in msgspec.msgpack.decode(sealed, type=Content).keys}
+        assert boxes[max(boxes)] == his.keyring.write_keyset, "what was written meanwhile is under the new key alone"

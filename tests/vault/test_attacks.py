@@ -58,6 +58,21 @@ async def test_downgrade_a_segment_that_claims_newer_ciphers_stops_nothing_else(
         forget_everything(sim)
 
 
+async def test_fork_one_segment_under_two_names_is_no_proof_that_its_device_exists_twice(sim: SimWorkshop) -> None:
+    """Found by the simulation of whole vaults, seed 208: the folder could have any device called a fork."""
+    await written(sim, a=b"1", b=b"2")
+    for name in sim.names("l"):
+        twin = name[:-4] + ("beef" if not name.endswith("beef") else "cafe")
+        sim.world.plant(twin, sim.world.snapshot()[name])
+    for _ in range(2):  # beside what is here already, and on the way to it
+        async with sim.open() as vault:
+            await vault.exchange.pull()
+            assert not vault.standing.logs.forked()
+            assert not vault.read_only
+            assert await read_file(vault, b"b") == b"2"
+        forget_everything(sim)
+
+
 async def test_caps_no_log_object_is_read_beyond_what_a_segment_can_have(
     sim: SimWorkshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

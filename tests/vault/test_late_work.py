@@ -6,7 +6,7 @@ import pytest
 
 from cryptfs.errors import NotAllowed, UsageError
 from cryptfs.group.authority import Tier
-from cryptfs.vault.administration import remove
+from cryptfs.vault.administration import change_role, remove
 from cryptfs.vault.latework import accept, close_log, discard, late_work, log_of
 from cryptfs.vault.people import describe
 from cryptfs.vault.unsent import read_whole, unsent_files
@@ -116,6 +116,26 @@ async def test_a_suspended_device_that_returns_sends_everything_again(world: Wor
         await vault.exchange.pull()
         assert await read_file(vault, b"back") == b"b" * 100
         assert await read_file(vault, b"early") == b"e"
+
+
+async def test_nobody_closes_the_log_he_writes_and_decides_nothing_once_it_is_closed(world: World) -> None:
+    """Found by the simulation of whole vaults, seed 1015: what was decided then no segment ever told."""
+    carl = await world.admit("Carl", Tier.ADMIN)
+    bob = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as anna, carl.open() as his:
+        with pytest.raises(NotAllowed, match="the log that it writes"):
+            await close_log(anna, entry_of(anna, "Anna"), lost=False)
+        await his.exchange.pull()
+        statements = len(anna.membership.graph)
+        await close_log(anna, entry_of(anna, "Carl"), lost=False)
+        with pytest.raises(NotAllowed, match="closed by Anna"):
+            await change_role(his, [entry_of(his, "Bob")], Tier.ADMIN)
+        await anna.exchange.pull()
+        assert len(anna.membership.graph) == statements + 1
+    async with carl.open() as his, bob.open() as here:
+        (changed,) = await change_role(his, [entry_of(his, "Bob")], Tier.READER)
+        await here.exchange.pull()
+        assert changed.entry in here.membership.resolved.roster
 
 
 async def test_who_closes_the_log_of_somebody_else_is_not_shown_as_having_left(world: World) -> None:

@@ -147,6 +147,26 @@ async def test_old_backup_restored_goes_on_in_a_new_log_and_loses_nothing(worksh
         assert vault.standing.log.next_seq == 1
 
 
+async def test_old_backup_whose_unsent_file_was_all_holes_is_sent_again(workshop: Workshop) -> None:
+    """Found by the simulation of whole vaults, seed 529: such a file has no key, and had no lineage to be named by."""
+    await begin(workshop)
+    copy = copy_of(workshop, "copy")
+    before = Apart(workshop.base / "store").files()
+    async with workshop.open() as vault:
+        content = vault.open_file(make_file(vault, b"sparse"))
+        await content.truncate(100_000, 1)
+        vault.release_file(content)
+        await vault.sync()
+    hidden = Apart(workshop.base / "store").hide(before)
+    async with copy.open() as vault:
+        await write_file(vault, b"theirs", b"3")
+        await vault.sync()
+    Apart(workshop.base / "store").show(hidden)
+    mine, theirs = await in_the_end(workshop, copy)
+    assert mine == theirs
+    assert mine["sparse"] == bytes(100_000)
+
+
 async def test_live_copy_taken_between_signing_and_sending(workshop: Workshop) -> None:
     await begin(workshop)
     async with dying(workshop) as vault:

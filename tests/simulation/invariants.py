@@ -1,0 +1,272 @@
+"""What must hold after a simulated history, each by its number in docs/replication.md ("Invariants").
+
+`Verdict` looks at the devices when faults have ended and nothing moves any more, and at the folder itself, read without
+them. Some invariants are watched while the history runs: 18 and 20 in `moves_of_people.py`, 32 in `vault_group.py`.
+"""
+
+import shutil
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cryptfs.format.names import PackName, pack_name, parse_name
+from cryptfs.format.operation import Create, Expire, OpId, Put, Rename, Restore, Rmdir, Unlink, Ver
+from cryptfs.group.authority import Tier
+from cryptfs.vault.vault import Vault
+from tests.simulation.judging import Evidence, difference, packs_of
+from tests.simulation.machine import Machine
+from tests.simulation.person import is_mark
+from tests.simulation.tree_device import check_tree
+from tests.vault.random_hand import Shown, shown
+from tests.vault.vault_faults import state_of
+
+if TYPE_CHECKING:
+    from tests.simulation.vault_group import Simulation
+
+__all__ = ["Verdict"]
+
+State = dict[str, list[tuple[object, ...]]]
+
+
+class Verdict:
+    """Judges one history in its end. `settled`: the devices that are in the group and have sent everything."""
+
+    def __init__(self, sim: "Simulation", settled: list[Machine]) -> None:
+        self.sim = sim
+        self.settled = settled
+        self.first = settled[0]
+        self.state = state_of(vault_of(self.first))
+        self.evidence = Evidence(sim.folder.ever, vault_of(self.first), junk=sim.junk)
+
+    async def all(self) -> None:
+        """Everything."""
+        for machine in self.settled:
+            check_tree(vault_of(machine).replica)  # invariants 11 to 15
+            assert not vault_of(machine).trust.words, f"{machine.name}: {vault_of(machine).trust.words}"
+        self.all_states_are_equal()
+        seen = await self.all_see_the_same()
+        self.marks_are_there(seen)
+        self.stamps_are_recomputed()
+        self.one_journal_never_makes_two_segments_of_one_number()
+        self.applied_is_causally_closed()
+        self.no_version_is_lost()
+        self.nobody_replaced_what_he_had_not_seen()
+        self.nobody_removed_what_he_had_not_seen()
+        self.nothing_beyond_an_end_counts()
+        self.nothing_in_use_is_deleted()
+        self.only_holders_delete()
+        self.nothing_late_below_s()
+        await self.a_second_round_uploads_nothing()
+        await self.old_versions_can_be_read()
+        await self.rebuilt_from_the_folder_alone(seen)
+
+    # ---- order ------------------------------------------------------------------------------------------------------
+
+    def all_states_are_equal(self) -> None:
+        """1, 8: the same valid sets give the same State, whatever the order of arrival, crashes and clocks."""
+        for machine in self.settled[1:]:
+            self._same_state(machine, state_of(vault_of(machine)), f"that of {self.first.name}")
+
+    def _same_state(self, machine: Machine, state: State, other: str) -> None:
+        for table, rows in self.state.items():
+            if state[table] != rows:
+                here = [row for row in state[table] if row not in rows][:3]
+                there = [row for row in rows if row not in state[table]][:3]
+                raise AssertionError(f"{table} of {machine.name} differs from {other}:\n{here}\n{there}")
+
+    def stamps_are_recomputed(self) -> None:
+        """6: each L is one more than those of what the segment follows."""
+        stamps = {said.digest: said.body.stamp for said in self.evidence.segments.values()}
+        for said in self.evidence.segments.values():
+            before = [stamps[one.digest] for one in said.body.vec if one.digest in stamps]
+            if said.seq:
+                before.append(stamps.get(said.body.prev, 0))
+            assert said.body.stamp > max(before, default=0), "a stamp that is not above what its segment has seen"
+
+    def one_journal_never_makes_two_segments_of_one_number(self) -> None:
+        """7: unless a device was copied, each of its numbers has one segment."""
+        copied = {
+            log
+            for one in self.sim.machines
+            if one.forked_by_hand
+            for log in self.sim.logs_of(one, vault_of(self.first))
+        }
+        made: dict[tuple[bytes, int], bytes] = {}
+        for said in self.evidence.segments.values():
+            other = made.setdefault((said.log, said.seq), said.digest)
+            assert other == said.digest or said.log in copied, f"segment {said.seq} was sealed twice"
+
+    def applied_is_causally_closed(self) -> None:
+        """5, 34: whoever has applied a segment has applied what it had seen."""
+        for machine in self.settled:
+            logs = vault_of(machine).standing.logs
+            for said in (said for chain in self.evidence.counting.values() for said in chain):
+                for head in said.body.vec:
+                    assert logs.knows(head.log, head.seq, head.digest[:8]), "a segment counts without what it had seen"
+
+    # ---- data -------------------------------------------------------------------------------------------------------
+
+    async def all_see_the_same(self) -> Shown:
+        """19: after quiescence everybody reads the same bytes: those of the version, since records are signed for."""
+        seen = await shown(vault_of(self.first))
+        for machine in self.settled[1:]:
+            one = await shown(vault_of(machine))
+            assert one == seen, f"{machine.name}: {difference(seen, one)}"
+        return seen
+
+    def marks_are_there(self, seen: Shown) -> None:
+        """16, 20, 33: what was durable is in the tree; of devices that are out, with themselves or as late work."""
+        late = self._late_names()
+        for mark in self.sim.marks:
+            found = [row for path, row in seen.items() if path.lstrip(b"/").startswith(mark.name)]
+            if any(row[-1] == mark.data for row in found):
+                continue
+            owner = next(one for one in self.sim.machines if one.name == mark.by)
+            assert owner not in self.settled or mark.name in late, f"{mark.name.decode()} by {mark.by} is lost"
+            assert mark.name in late or self._has_it_still(owner, mark.name), (
+                f"{mark.name.decode()} of who is out is lost"
+            )
+
+    def _late_names(self) -> set[bytes]:
+        """Marks in segments that were sent and do not count: an administrator can accept them."""
+        return {
+            op.name
+            for said in self.evidence.segments.values()
+            for op in said.body.ops
+            if isinstance(op, Create) and is_mark(op.name)
+        }
+
+    def _has_it_still(self, owner: Machine, name: bytes) -> bool:
+        return owner.vault is None or owner.vault.replica.lookup(1, name) is not None
+
+    def no_version_is_lost(self) -> None:
+        """16: each content that counts is in a file, in the trash or in the history, but for what was let expire."""
+        expired = max((op.stamp for _, op, said in self.evidence.operations if isinstance(op, Expire)), default=-1)
+        kept = self._kept()
+        for op in self.evidence.contents:
+            if op not in kept and self.evidence.made_by[op].body.stamp > expired:
+                raise AssertionError(f"version {op} is neither in the tree nor in the history")
+
+    def _kept(self) -> set[OpId]:
+        nodes = (op for row in self.state["node"] for op in _ver(row[9]))
+        return {*nodes, *(op for row in self.state["history"] for op in _ver(row[1]))}
+
+    def nobody_replaced_what_he_had_not_seen(self) -> None:
+        """16: what is an old version now was replaced by somebody who had seen it, or is the same by content."""
+        for row in self.state["history"]:
+            ver, stamp = _ver(row[1]), row[5]
+            by = [
+                (what, said)
+                for _, what, said in self.evidence.at(stamp)  # type: ignore[arg-type]
+                if isinstance(what, Put | Restore | Create)
+            ]
+            assert any(
+                isinstance(what, Create) or any(self.evidence.had_seen(said, one) for one in ver) for what, said in by
+            ), f"version {ver} was replaced by somebody who had not seen it"
+
+    def nobody_removed_what_he_had_not_seen(self) -> None:
+        """17: what is in the trash was removed, or replaced, by somebody who had seen every writer of it."""
+        for row in self.state["node"]:
+            gone, ver = row[14], _ver(row[9])
+            if gone is None or not ver:
+                continue
+            by = [
+                (what, said)
+                for _, what, said in self.evidence.at(gone)  # type: ignore[arg-type]
+                if isinstance(what, Unlink | Rmdir | Rename)
+            ]
+            assert any(all(self.evidence.had_seen(said, one) for one in ver) for _, said in by), (
+                f"version {ver} was removed by somebody who had not seen it"
+            )
+
+    async def old_versions_can_be_read(self) -> None:
+        """26: what the trash and the history name lies in the folder."""
+        there = {key for key in self.sim.folder.snapshot() if key.startswith("p/")}
+        contents = self.evidence.contents
+        for op in self._kept():
+            if op in contents:
+                for pack in packs_of(contents[op]):
+                    assert self._is_there(pack, there), f"a pack that {op} uses is gone"
+
+    def _is_there(self, pack: bytes, there: set[str]) -> bool:
+        if pack_name(pack) in there:
+            return True
+        row = vault_of(self.first).replica.rows.container(1, pack)
+        return row is not None and row.moved != b""  # what is in use of it was copied elsewhere, and is read from there
+
+    # ---- collection -------------------------------------------------------------------------------------------------
+
+    def nothing_in_use_is_deleted(self) -> None:
+        """26: no file that somebody has open or has not sent refers to what was deleted."""
+        gone = {key for _, key in self.sim.folder.deleted} - self.sim.folder.snapshot().keys()
+        for machine in self.settled:
+            vault = vault_of(machine)
+            for place in vault.collector._holding.pinned():
+                assert place.where != 1 or pack_name(place.id) not in gone, "an open file refers to a deleted pack"
+
+    def only_holders_delete(self) -> None:
+        """27: packs are deleted by the device whose log named them first."""
+        judge = vault_of(self.first)
+        for name, key in self.sim.folder.deleted:
+            parsed = parse_name(key)
+            if not isinstance(parsed, PackName) or parsed.id not in self.evidence.holders:
+                continue
+            machine = next(one for one in self.sim.machines if one.name == name)
+            assert self.evidence.holders[parsed.id] in self.sim.logs_of(machine, judge), (
+                f"{name} deleted another's pack"
+            )
+
+    def nothing_late_below_s(self) -> None:
+        """22: no segment that counts has a stamp at or below an S that was computed before it was known."""
+        if self.sim.revised:
+            return  # who is let in anew, closed or accepted may start below: docs/replication.md, "Stability"
+        for machine in self.settled:
+            assert not machine.below_s, f"{machine.name} had computed S {machine.below_s}"
+
+    # ---- membership -------------------------------------------------------------------------------------------------
+
+    def nothing_beyond_an_end_counts(self) -> None:
+        """30: every version in the tree is of a segment that counts, and none of a reader's."""
+        for op in self._kept():
+            assert op in self.evidence.made_by, f"{op} is in the tree and beyond the end of its log"
+
+    # ---- liveness, rebuilding ---------------------------------------------------------------------------------------
+
+    async def a_second_round_uploads_nothing(self) -> None:
+        """38: when all have what there is, nobody sends anything, and everybody's word lets S catch up."""
+        for _ in range(3):
+            await self._all_speak()
+        before = self.sim.folder.snapshot().keys()
+        await self._all_speak()
+        new = self.sim.folder.snapshot().keys() - before
+        assert not new, f"a second round uploads {sorted(new)[:3]}"
+
+    async def _all_speak(self) -> None:
+        for machine in self.settled:
+            await machine.attempt(partial(_speak, vault_of(machine)))
+
+    async def rebuilt_from_the_folder_alone(self, seen: Shown) -> None:
+        """1, 2, 36: a device that has nothing but its keys gets the same State from the folder, and the same bytes."""
+        fresh = self.settled[-1]
+        await fresh.stop(kill=False)
+        shutil.rmtree(fresh.base)
+        await fresh.start(self.sim.nursery)
+        assert fresh.vault is not None, f"{fresh.name} does not open anew: {fresh.trouble}"
+        self.state = state_of(vault_of(self.first))
+        self._same_state(fresh, state_of(fresh.vault), "what the folder says")
+        again = await shown(fresh.vault)
+        assert again == seen, difference(seen, again)
+
+
+async def _speak(vault: Vault) -> None:
+    await vault.exchange.pull()
+    if (vault.standing.role or Tier.READER) >= Tier.WRITER:
+        await vault.acknowledging.now()
+
+
+def vault_of(machine: Machine) -> Vault:
+    assert machine.vault is not None, f"{machine.name} is down"
+    return machine.vault
+
+
+def _ver(value: Any) -> Ver:
+    return tuple(value)

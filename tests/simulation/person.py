@@ -1,0 +1,68 @@
+"""Who sits at a simulated device: a random hand that also makes marks, which nobody changes, and goes back in history.
+
+A mark is a file of a name and content of its own. However devices die, fork and come back: a mark that was made durable
+must be in the tree of everybody in the end, unless its device itself was set back to before it.
+"""
+
+import random
+from dataclasses import dataclass
+
+from cryptfs.format.operation import KIND_FILE, Create, provisional_ino
+from cryptfs.tree.rows import Entry
+from cryptfs.vault.vault import Vault
+from tests.vault.random_hand import Hand
+
+__all__ = ["Mark", "Person", "is_mark"]
+
+
+@dataclass
+class Mark:
+    """A file that must not get lost. `by`: name of the device; `k`: number of its last operation there."""
+
+    name: bytes
+    data: bytes
+    by: str
+    k: int
+
+
+def is_mark(name: bytes) -> bool:
+    """Whether a file is somebody's mark."""
+    return name.startswith(b"mark-")
+
+
+class Person(Hand):
+    """A hand that leaves marks alone."""
+
+    def __init__(self, vault: Vault, rng: random.Random) -> None:
+        super().__init__(vault, rng)
+
+    def act_by(self, rng: random.Random) -> None:
+        """Chance comes from there from now on."""
+        self.rng = rng
+
+    def entry(self) -> Entry | None:
+        """As `Hand`, but no mark."""
+        parent = self.directory()
+        names = [name for name, _, _ in self.replica.entries(parent) if not is_mark(name)]
+        return self.replica.lookup(parent, self.rng.choice(names)) if names else None
+
+    def directories(self) -> int:
+        return sum(self.kind(st) == 1 for _, st in self.replica.walk())
+
+    async def mark(self, name: bytes, by: str) -> Mark:
+        """Make one in the root."""
+        root = self.replica.ino_of(1)
+        k = self.vault.submit(Create(root, name, KIND_FILE, 0o600, 1, 2, 0, 7, b"", None))
+        st = self.replica.st_of(provisional_ino(k))
+        assert st is not None
+        data = self.rng.randbytes(self.rng.choice([20, 700, 30_000, 70_000]))
+        content = self.vault.open_file(st)
+        await content.write(0, data, 10**9)
+        self.vault.release_file(content)
+        return Mark(name, data, by, self.vault.next_k - 1)
+
+    def leave(self) -> None:
+        """Close whatever is held open."""
+        for content in self.held.values():
+            self.vault.release_file(content)
+        self.held.clear()
