@@ -5,10 +5,11 @@ from pathlib import Path
 
 import click
 
+from cryptfs.cli.acting import act
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
 from cryptfs.cli.control import require_unmounted
-from cryptfs.cli.output import document, fields, line
+from cryptfs.cli.output import document, fields, line, safe
 from cryptfs.cli.unlocking import unlock
 from cryptfs.crypto.keys import PurposeKey, local_key
 from cryptfs.errors import HostileStore, UsageError
@@ -21,7 +22,7 @@ from cryptfs.vault.sealedfile import write_durably
 __all__ = ["trust"]
 
 
-@click.group(short_help="Show what this device has seen, and reset its clock.")
+@click.group(short_help="Show what this device has seen, and whom it believes.")
 def trust() -> None:
     """The memory that a folder cannot take back: what it has shown to this device before."""
 
@@ -64,6 +65,37 @@ def reset(*, name: str, yes: bool, passphrase_file: Path | None) -> None:
     agree([f"The latest time remembered is {instant(memory.clock_ms)}; now is {instant(now_ms)}."], "Use it?", yes=yes)
     write_durably(home.trust_file, remember(reset_clock(memory, now_ms), key))
     line(f"The clock of '{name}' is reset.")
+
+
+@trust.command(short_help="Show the words of checkpoints, or confirm one.")
+@vault_argument()
+@click.option(
+    "--confirm", is_flag=True, help="The words of the doubtful checkpoint are those that another member sees."
+)
+@yes_option()
+@json_option()
+@passphrase_option()
+def checkpoint(*, name: str, confirm: bool, yes: bool, as_json: bool, passphrase_file: Path | None) -> None:
+    """Show words for the trees in the checkpoints of the vault NAME, as far as this device knows them.
+
+    Equal words on two devices mean equal trees. A new device that nobody can vouch to is read-only until its words were
+    compared, over another channel than the folder, and --confirm says so.
+    """
+    home = VaultHome.of(name)
+    found = act(home, passphrase_file, "roots")["checkpoints"]
+    doubtful = [one for one in found if one["doubtful"]]
+    if confirm and doubtful:
+        agree([safe(f"{doubtful[0]['by']} made it. Its words: {doubtful[0]['words']}")], "Are they right?", yes=yes)
+    if confirm:
+        found = act(home, passphrase_file, "roots", confirm=True)["checkpoints"]
+    if as_json:
+        document(found)
+        return
+    for one in found:
+        said = "doubtful" if one["doubtful"] else "found the same here" if one["agreed"] else "not the same here"
+        line(safe(f"{one['stamp']}  {one['words']}  by {one['by']}, {said}"))
+    if not found:
+        line("This device knows no checkpoint.")
 
 
 def _remembered(home: VaultHome, passphrase_file: Path | None) -> tuple[TrustMemory, PurposeKey]:

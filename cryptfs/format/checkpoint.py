@@ -8,12 +8,12 @@ and blocks can be fetched one by one. Rows are opaque here: each is one MessageP
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptfs.crypto.keys import SIGNATURE_LEN, SignLabel, checkpoint_block_ctx, checkpoint_ctx, lp, sign, verify
-from cryptfs.crypto.seal import open_sealed, seal, sealed_len
+from cryptfs.crypto.keys import SIGNATURE_LEN, SignLabel, checkpoint_block_ctx, checkpoint_ctx, lp, verify
+from cryptfs.crypto.seal import open_sealed
 from cryptfs.errors import Damaged, Invalid, NeedsUpdate
 from cryptfs.format.checkpoint_head import (
     BlockRef,
@@ -25,18 +25,16 @@ from cryptfs.format.checkpoint_head import (
     table_hash,
     table_hasher,
 )
-from cryptfs.format.codec import FMT, decode_top, encode
-from cryptfs.format.header import ObjectClass, pack_header, parse_header
-from cryptfs.format.limits import CHECKPOINT_BLOCK_MAX, CHECKPOINT_BLOCK_ROWS, CHECKPOINT_HEAD_MAX, STAMP_MAX
+from cryptfs.format.codec import decode_top
+from cryptfs.format.header import ObjectClass, parse_header
+from cryptfs.format.limits import CHECKPOINT_HEAD_MAX, STAMP_MAX
 
 __all__ = [
     "BlockRef",
     "CheckpointHead",
     "CheckpointLog",
     "RawCheckpoint",
-    "State",
     "TableRef",
-    "build_checkpoint",
     "open_block",
     "open_head",
     "parse_checkpoint",
@@ -48,18 +46,6 @@ __all__ = [
 
 _FIXED: Final = struct.Struct(">32sQ")
 _CODEC_NONE: Final = b"\0"
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What is put into a checkpoint: encoded rows by table, ascending by key, and what they are a function of."""
-
-    stamp: int
-    rules: int
-    mheads: tuple[bytes, ...]
-    heads: tuple[CheckpointLog, ...]
-    tables: Mapping[int, list[bytes]] = field(repr=False)
-    prev: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,70 +62,6 @@ class RawCheckpoint:
     size: int
     head: bytes = field(repr=False)
     sig: bytes = field(repr=False)
-
-
-# ---- making --------------------------------------------------------------------------------------------------------
-
-
-def build_checkpoint(
-    *, vault: bytes, ks: bytes, author: bytes, meta_key: bytes, state: State, client: str, sign_seed: bytes
-) -> tuple[bytes, bytes]:
-    """Make a checkpoint; returns the object and its digest.
-
-    `author` is the entry (32 bytes) of the device with Ed25519 seed `sign_seed`; `meta_key` K_meta of `ks`. Raises
-    Invalid for what no reader would accept.
-    """
-    plains = {table: [*_blocks(rows)] for table, rows in sorted(state.tables.items())}
-    thashes = {table: table_hash(table, rows) for table, rows in state.tables.items()}
-    root = state_root(vault, state.stamp, state.rules, thashes)
-
-    def head_with(hashes: Iterator[bytes]) -> bytes:
-        tables = _table_refs(plains, thashes, hashes)
-        head = CheckpointHead(FMT, state.rules, state.mheads, state.heads, state.prev, tables, root, client, ())
-        check_checkpoint_head(head, vault, state.stamp)
-        return encode(head)
-
-    # The header holds the length of the head and binds the blocks, the head holds the hashes of the blocks: the length
-    # is found with hashes of zeros, which are as long as any.
-    length = sealed_len(len(head_with(iter([bytes(32)] * sum(map(len, plains.values()))))))
-    if length > CHECKPOINT_HEAD_MAX:
-        raise Invalid("the head of a checkpoint is too large")
-    header = pack_header(ObjectClass.CHECKPOINT, vault, ks, length, _FIXED.pack(author, state.stamp))
-    sealed = [
-        seal(meta_key, checkpoint_block_ctx(header, table, number), plain)
-        for table, blocks in plains.items()
-        for number, (_, plain) in enumerate(blocks)
-    ]
-    head = seal(meta_key, checkpoint_ctx(header), head_with(hashlib.sha256(block).digest() for block in sealed))
-    digest = hashlib.sha256(header + head).digest()
-    return b"".join((header, head, sign(sign_seed, SignLabel.CHECKPOINT, vault, digest), *sealed)), digest
-
-
-def _blocks(rows: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Plaintexts of the blocks of one table, with their number of rows."""
-    count, block = 0, bytearray(_CODEC_NONE)
-    for row in rows:
-        if count == CHECKPOINT_BLOCK_ROWS or (count and len(block) + 4 + len(row) > CHECKPOINT_BLOCK_MAX):
-            yield count, bytes(block)
-            count, block = 0, bytearray(_CODEC_NONE)
-        block += lp(row)
-        count += 1
-    if count:
-        yield count, bytes(block)
-
-
-def _table_refs(
-    plains: Mapping[int, list[tuple[int, bytes]]], thashes: Mapping[int, bytes], hashes: Iterator[bytes]
-) -> tuple[TableRef, ...]:
-    refs, at = [], 0
-    for table, blocks in plains.items():
-        found = []
-        for rows, plain in blocks:
-            length = sealed_len(len(plain))
-            found.append(BlockRef(rows, at, length, next(hashes)))
-            at += length
-        refs.append(TableRef(table, sum(rows for rows, _ in blocks), thashes[table], tuple(found)))
-    return tuple(refs)
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------

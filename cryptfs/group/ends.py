@@ -16,18 +16,24 @@ from cryptfs.format.statement import Accept, Close, Cut, NewLog, Remove
 from cryptfs.group.graph import StatementGraph
 from cryptfs.group.roster import Resolved
 
-__all__ = ["FOREVER", "HeldSegment", "LogEnd", "closers", "log_ends", "surviving"]
+__all__ = [
+    "FOREVER", "NOTHING_SETTLED", "HeldSegment", "LogEnd", "Settled", "closers", "log_ends", "surviving",
+]  # fmt: skip
 
 _ZERO: Final = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
 class HeldSegment:
-    """A segment whose signature verified: its place, its digest D, and D of the one before (zeros at 0)."""
+    """A segment whose signature verified: its place, its digest D, D of the one before (zeros at 0), its stamp L.
+
+    `prev` is empty for one that stands for all before it as well: those came in a checkpoint and were never read.
+    """
 
     seq: int
     digest: bytes
     prev: bytes
+    stamp: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +47,30 @@ class LogEnd:
 FOREVER: Final = LogEnd(None)
 """The end of a log nobody cut."""
 
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The floor F as far as logs are concerned: its stamp, and how much of each log is in the state there.
+
+    Nothing of that goes away, and nothing is added at or below the stamp (docs/replication.md, "Floor").
+    """
+
+    stamp: int
+    heads: Mapping[bytes, Cut]
+
+
+NOTHING_SETTLED: Final = Settled(-1, {})
+"""While there is no floor."""
+
 _NOTHING: Final = LogEnd(0)
 
 
-def log_ends(graph: StatementGraph, now: Resolved, held: Mapping[bytes, Iterable[HeldSegment]]) -> dict[bytes, LogEnd]:
+def log_ends(
+    graph: StatementGraph,
+    now: Resolved,
+    held: Mapping[bytes, Iterable[HeldSegment]],
+    settled: Settled = NOTHING_SETTLED,
+) -> dict[bytes, LogEnd]:
     """The effective end of every log any statement opens. `held` are the segments here, by log id.
 
     A log whose entry was not validly admitted, or whose `log` statement is void, ends before it begins.
@@ -61,12 +87,14 @@ def log_ends(graph: StatementGraph, now: Resolved, held: Mapping[bytes, Iterable
     for admission in graph.entries():
         for log_id in graph.logs_of(admission.entry):
             opener = graph.log_opener(log_id)
+            firm = settled.heads.get(log_id)
+            chain = _Chain(held.get(log_id, ()), firm)
             if opener is None or opener.id not in now.valid:  # the entry is then valid, too
-                ends[log_id] = _NOTHING
+                ends[log_id] = _NOTHING if firm is None else LogEnd(firm.count, firm.last)
                 continue
             removed = [_removal_cut(graph, one, log_id) for one in now.removals.get(admission.entry, ())]
-            chain = _Chain(held.get(log_id, ()))
-            ends[log_id] = _end(limits.get(log_id, []) + removed, accepts.get(log_id, []), chain)
+            end = _end(limits.get(log_id, []) + removed, accepts.get(log_id, []), chain)
+            ends[log_id] = _settled(end, firm, chain, settled.stamp)
     return ends
 
 
@@ -82,9 +110,20 @@ def closers(graph: StatementGraph, now: Resolved, log_id: bytes) -> set[bytes]:
     return found
 
 
-def surviving(end: LogEnd, held: Iterable[HeldSegment]) -> list[HeldSegment]:
-    """The segments that exist for the state, ascending from 0: on the chain to the end, or up to a gap or fork."""
-    return _Chain(held).up_to(end)
+def _settled(end: LogEnd, firm: Cut | None, chain: "_Chain", stamp: int) -> LogEnd:
+    """The end in view of the floor: not before what is settled, and not behind what comes too late."""
+    count, last = (firm.count, firm.last) if firm is not None else (0, b"")
+    if any(one.seq == count and one.stamp <= stamp for one in chain.by_digest.values()):
+        return LogEnd(count, last)
+    return LogEnd(count, last) if end.count is not None and end.count < count else end
+
+
+def surviving(end: LogEnd, held: Iterable[HeldSegment], firm: Cut | None = None) -> list[HeldSegment]:
+    """The segments that exist for the state, ascending: on the chain to the end, or up to a gap or fork.
+
+    From number 0 on, or from the one that stands for all before it. `firm` is what is settled of the log.
+    """
+    return _Chain(held, firm).up_to(end)
 
 
 def _removal_cut(graph: StatementGraph, removal: bytes, log_id: bytes) -> Cut:
@@ -132,12 +171,15 @@ def _highest(accepts: list[Cut], chain: "_Chain") -> LogEnd | None:
 class _Chain:
     """The segments of one log that are here, branches and all."""
 
-    def __init__(self, held: Iterable[HeldSegment]) -> None:
+    def __init__(self, held: Iterable[HeldSegment], firm: Cut | None = None) -> None:
         self.by_digest = {one.digest: one for one in held}
         self._at: dict[int, set[bytes]] = {}
         for one in self.by_digest.values():
             self._at.setdefault(one.seq, set()).add(one.digest)
-        forks = [seq for seq, digests in self._at.items() if len(digests) > 1]
+        self._base = next((one for one in self.by_digest.values() if not one.prev), None)
+        self._firm = firm.last if firm is not None else b""
+        below = firm.count if firm is not None else 0  # a fork that deep changes nothing any more
+        forks = [seq for seq, digests in self._at.items() if len(digests) > 1 and seq >= below]
         self.fork = min(forks) if forks else None
 
     def only_at(self, seq: int) -> bytes:
@@ -157,11 +199,13 @@ class _Chain:
 
     def up_to(self, end: LogEnd) -> list[HeldSegment]:
         """See `surviving`."""
-        path = self.back_from(end.last) if end.last else {}
+        path = self.back_from(end.last or self._firm)
         found: list[HeldSegment] = []
-        before = _ZERO
-        while end.count is None or len(found) < end.count:
-            seq = len(found)
+        before, first = _ZERO, 0
+        if self._base is not None:
+            before, first = b"", self._base.seq
+        while end.count is None or first + len(found) < end.count:
+            seq = first + len(found)
             last_place = bool(end.last) and end.count is not None and seq == end.count - 1
             digest = path.get(seq) or (end.last if last_place else self.only_at(seq))
             one = self.by_digest.get(digest)

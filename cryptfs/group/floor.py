@@ -10,7 +10,7 @@ from typing import Final
 
 from cryptfs.group.graph import View
 
-__all__ = ["NO_FLOOR", "Attestation", "Floor", "LogWord", "disputed", "floors"]
+__all__ = ["NO_FLOOR", "Attestation", "Floor", "LogWord", "floors", "said_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,13 @@ def floors(words: Iterable[LogWord]) -> list[Floor]:
     return [Floor(stamp, root) for stamp in stamps if (root := _agreed(known, stamp))]
 
 
-def disputed(words: Iterable[LogWord]) -> dict[int, dict[bytes, list[bytes]]]:
-    """Stamps of which logs say different roots: by stamp, the logs by the root that they say."""
-    said: dict[int, dict[bytes, list[bytes]]] = {}
+def said_of(words: Iterable[LogWord], stamp: int) -> dict[bytes, list[bytes]]:
+    """What is attested for a stamp: the logs by the root that they say. More than one root: replicas disagree."""
+    said: dict[bytes, list[bytes]] = {}
     for one in words:
-        for stamp, attestation in one.attested.items():
-            said.setdefault(stamp, {}).setdefault(attestation.root, []).append(one.log)
-    return {stamp: roots for stamp, roots in sorted(said.items()) if len(roots) > 1}
+        if stamp in one.attested:
+            said.setdefault(one.attested[stamp].root, []).append(one.log)
+    return said
 
 
 def _agreed(words: list[LogWord], stamp: int) -> bytes:

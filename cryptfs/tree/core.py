@@ -4,7 +4,8 @@ Everything between two `commit`s is one transaction of the database, read and wr
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Literal, Self
 
 from cryptfs.errors import CryptfsError
@@ -17,7 +18,7 @@ from cryptfs.tree.ids import PROVISIONAL_PREFIX, Ids, op_id_of, provisional_id, 
 from cryptfs.tree.merge import apply
 from cryptfs.tree.retirement import Retirements
 from cryptfs.tree.rows import NodeRow, Rows
-from cryptfs.tree.schema import ROOT_ST, open_sealed
+from cryptfs.tree.schema import ROOT_ST, open_beside, open_sealed
 from cryptfs.tree.state import Author, State, Step
 from cryptfs.tree.tentative import Tentative
 from cryptfs.tree.times import Times
@@ -40,8 +41,12 @@ _I64: Final = struct.Struct(">q")
 class Core:
     """One database and what works on it. Belongs to one thread."""
 
+    beside: Callable[[], Database]
+    """Opens a second connection, which sees what is committed at that moment, for another thread to read."""
+
     def __init__(self, db: Database, vault: bytes) -> None:
         self._db = db
+        self.vault = vault
         self._begin()
         self.undo = UndoLog(db)
         self.ids = Ids(db, vault)
@@ -74,10 +79,12 @@ class Core:
         """
         db = open_sealed(path, key)
         try:
-            return cls(db, vault)
+            core = cls(db, vault)
         except CryptfsError:
             db.close()
             raise
+        core.beside = lambda: open_beside(path, key)
+        return core
 
     # ---- transactions
 
@@ -99,6 +106,23 @@ class Core:
         if self._next_k != self._written_k:
             self.meta_set("next_k", _I64.pack(self._next_k))
             self._written_k = self._next_k
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """What is changed in this block is taken back if it raises, with all that is remembered of it."""
+        self.flush()
+        self._db.run("SAVEPOINT attempt")
+        try:
+            yield
+            self.flush()
+        except BaseException:
+            self.flush()  # so that nothing is left to be written
+            self._db.run("ROLLBACK TO attempt")
+            self.ids.forget()
+            self.rows.reload()
+            raise
+        finally:
+            self._db.run("RELEASE attempt")
 
     def close(self, *, commit: bool = True) -> None:
         """Commit (unless told not to) and close."""

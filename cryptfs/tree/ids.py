@@ -62,6 +62,10 @@ class Ids:
         self._sealed: int = highest[0] if highest is not None else -1
         """Highest local operation that has a final id."""
 
+    def forget(self) -> None:
+        """The tables changed behind our back."""
+        self._st, self._ino, self._own = {self.root_ino: ROOT_ST}, {ROOT_ST: self.root_ino}, {}
+
     # ---- inodes
 
     def st_of(self, ino: bytes) -> int | None:

@@ -22,7 +22,7 @@ from cryptfs.tree.segment import IntegratedSegment, Position
 from cryptfs.tree.state import Step
 from cryptfs.tree.undo import Recorder, Table
 
-__all__ = ["Diff", "NeedsRebuild", "advance", "integrate", "name_containers", "wall_ns_of", "watched"]
+__all__ = ["RULES", "Diff", "NeedsRebuild", "advance", "integrate", "name_containers", "wall_ns_of", "watched"]
 
 RULES: Final = 1
 """The highest number of merge rules this version knows."""

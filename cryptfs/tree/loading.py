@@ -5,7 +5,7 @@ tree is looked at as a whole. What does not hold is an error of whoever made the
 emptied again (`Core.start_over`). Nodes that have a number here keep it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, TypeVar
 
@@ -197,6 +197,13 @@ class Loader:
             core.applied.put_head(head.log, Head(head.seq, head.digest, head.stamp))
             core.uses.read_again(head.log)
         core.applied.advance(stamp, None)
+
+    def bodies(self) -> Iterator[tuple[bytes, int, bytes]]:
+        """Segments (log, number, D) whose records are used where they lie: their names are needed to read them."""
+        held = {bytes(row[0]) for row in self._db.all("SELECT id FROM container WHERE place = 2")}
+        for log, seq, digest in self._db.all("SELECT log, seq, digest FROM moment"):
+            if digest in held:
+                yield log, seq, digest
 
     # ---- rows and numbers
 

@@ -12,13 +12,13 @@ from typing import Any, Final
 import msgspec
 
 from cryptfs.format.codec import encode
-from cryptfs.tree.core import StateTable
+from cryptfs.tree.core import Core, StateTable
 from cryptfs.tree.database import Database
 from cryptfs.tree.external import SHAPES, STATE_TABLES, Outward
 from cryptfs.tree.facts import Facts
 from cryptfs.tree.ids import Ids
 from cryptfs.tree.integrate import NeedsRebuild
-from cryptfs.tree.schema import floor_of, open_beside
+from cryptfs.tree.schema import floor_of
 
 __all__ = ["StateAt", "state_at"]
 
@@ -95,13 +95,14 @@ class StateAt:
 
 
 @contextmanager
-def state_at(path: str, key: bytes, vault: bytes, stamp: int) -> Iterator[StateAt]:
-    """The State at `stamp` as committed to the replica at `path`; for a thread of its own, beside the one that writes.
+def state_at(core: Core, stamp: int) -> Iterator[StateAt]:
+    """The State at `stamp` as it is committed by this call, for another thread to read beside the one that writes.
 
     Raises NeedsRebuild, ReplicaDamaged.
     """
-    db = open_beside(path, key)
+    core.commit()
+    db = core.beside()
     try:
-        yield StateAt(db, vault, stamp)
+        yield StateAt(db, core.vault, stamp)
     finally:
         db.close()

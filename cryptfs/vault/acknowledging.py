@@ -28,7 +28,8 @@ _PROMPT: Final = 10.0
 not answer in one moment."""
 _BUSY: Final = 900.0
 _MANY_OPS: Final = 1000
-"""Seconds after which so many operations are acknowledged, since the stable stamp lags behind them."""
+"""Seconds after which so many operations are acknowledged, since the stable stamp lags behind them; or a root is
+attested."""
 _DAILY: Final = 86_400.0
 
 
@@ -85,13 +86,13 @@ class Acknowledging:
     async def now(self) -> None:
         """Acknowledge everything that is here, if there is anything to acknowledge. Raises as sealing does."""
         standing = self._vault.standing
-        if debt(standing.logs, standing.log_id).tells:
+        if debt(standing.logs, standing.log_id).tells or self._vault.checkpointing.owes:
             await self._vault.sealer.seal(anyway=True)
 
     def _is_due(self, patience: float) -> bool:
         standing = self._vault.standing
-        owed = debt(standing.logs, standing.log_id)
-        if not owed.tells:
+        owed, roots = debt(standing.logs, standing.log_id), self._vault.checkpointing.owes
+        if not owed.tells and not roots:
             self._owing_since = -1.0
             return False
         now = time.monotonic()
@@ -101,6 +102,6 @@ class Acknowledging:
         silent = time.time() - standing.log.wall_ms / 1000
         return (
             (owed.asked and waited >= patience)
-            or (owed.ops > _MANY_OPS and waited >= _BUSY)
+            or ((owed.ops > _MANY_OPS or roots) and waited >= _BUSY)
             or (waited >= patience and silent >= _DAILY)
         )

@@ -10,6 +10,7 @@ import binascii
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from cryptfs.crypto.words import fingerprint_words
 from cryptfs.errors import UsageError
 from cryptfs.format.join import encode_token
 from cryptfs.group.authority import Tier
@@ -294,6 +295,36 @@ async def _close(vault: Vault, arguments: Arguments) -> Answer:
     return {"closed": sum([await close_log(vault, one, lost=lost) for one in _ids(arguments, "entries")])}
 
 
+async def _checkpoint(vault: Vault, _: Arguments) -> Answer:
+    """Make one now, and say at once that it is right, so that nobody waits for the next change."""
+    await vault.exchange.pull()
+    await vault.checkpointing.look()
+    made = await vault.checkpointing.make()
+    if vault.checkpointing.owes:
+        await vault.introduce()
+    return {"made": made is not None} | vault.checkpointing.words_for()
+
+
+async def _roots(vault: Vault, arguments: Arguments) -> Answer:
+    """The checkpoints that are known here, with words to compare; `confirm`: those of the doubtful one are right."""
+    if arguments.get("confirm"):
+        await vault.checkpointing.confirm()
+    else:
+        await vault.checkpointing.look()
+    return {
+        "checkpoints": [
+            {
+                "stamp": one.stamp,
+                "by": vault.membership.name_of(one.author),
+                "words": " ".join(fingerprint_words(one.root)),
+                "agreed": one.agreed,
+                "doubtful": one.given and not one.agreed,
+            }
+            for one in reversed(vault.checkpointing.known)
+        ]
+    }
+
+
 ACTS: Final[dict[str, Callable[[Vault, Arguments], Awaitable[Answer]]]] = {
     "members": _members,
     "invite": _invite,
@@ -314,4 +345,6 @@ ACTS: Final[dict[str, Callable[[Vault, Arguments], Awaitable[Answer]]]] = {
     "accept": _accept,
     "discard": _discard,
     "close": _close,
+    "checkpoint": _checkpoint,
+    "roots": _roots,
 }

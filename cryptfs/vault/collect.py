@@ -146,7 +146,7 @@ class Collector:
         vault = self._vault
         if vault.options.read_only:
             return "The vault is open for reading only."
-        if vault.trust.alarms:
+        if vault.trust.words:
             return vault.trust.words + "."
         if vault.sealer.reencrypting:
             return "The vault is being re-encrypted here."

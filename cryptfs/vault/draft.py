@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cryptfs.format.operation import Create, Put, Rekey
 from cryptfs.format.segment import LogHead, PackRef
+from cryptfs.format.segment_body import Attest
 from cryptfs.tree.coalesce import Coalesced, Pending, coalesce
 from cryptfs.tree.finalise import settle
 from cryptfs.tree.ids import st_of_k
@@ -61,6 +62,7 @@ class Draft:
     stamp: int = 0
     mheads: tuple[bytes, ...] = ()
     vec: tuple[LogHead, ...] = ()
+    attest: tuple[Attest, ...] = ()
 
     def may_part(self, snap: Snapshot) -> bool:
         """Whether the file can become a copy of its own: its changes are all puts, not the making of it."""

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from cryptfs.format.segment_body import LogHead
 from cryptfs.group.ends import LogEnd, log_ends
-from cryptfs.group.floor import NO_FLOOR, Attestation, Floor, LogWord, disputed, floors
+from cryptfs.group.floor import NO_FLOOR, Attestation, Floor, LogWord, floors, said_of
 from cryptfs.group.graph import View
 from cryptfs.group.membership import Membership
 from cryptfs.group.validity import begins_anywhere
@@ -59,9 +59,9 @@ class Horizon:
         """F; NO_FLOOR while there is none."""
         return next(iter(self.floors()), NO_FLOOR)
 
-    def disputed(self) -> dict[int, dict[bytes, list[bytes]]]:
-        """Stamps for which logs attest different roots: by stamp, the logs by root."""
-        return disputed(self._words())
+    def said_of(self, stamp: int) -> dict[bytes, list[bytes]]:
+        """What is attested for a stamp: the logs by the root that they say."""
+        return said_of(self._words(), stamp)
 
     def _words(self) -> list[LogWord]:
         return words_of(self._standing.membership, self._standing.logs)

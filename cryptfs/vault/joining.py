@@ -17,6 +17,7 @@ from cryptfs.format.statement import Add, Anchor, Device
 from cryptfs.group.invitation import ask, check_first_view, device_words
 from cryptfs.group.membership import Membership, open_membership
 from cryptfs.vault.administration import publish
+from cryptfs.vault.checkpoints import covered
 from cryptfs.vault.folder import membership_objects
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.logobjects import LogObjects
@@ -103,7 +104,11 @@ class Joining:
         op = membership.graph.node(membership.entry.id).statement.payload.op
         as_of = op.as_of if isinstance(op, Add) else None
         objects = LogObjects(membership.vault, sender)
-        present = {one: await _is_there(objects, one) for one in {token.as_of, as_of} if one is not None}
+        anchors = {one for one in (token.as_of, as_of) if one is not None}
+        present = {one: await _is_there(objects, one) for one in anchors}
+        if not all(present.values()):  # tidied away, perhaps: then a checkpoint has it
+            covers = await covered(sender, membership)
+            present = {one: found or covers.get(one.log, -1) >= one.seq for one, found in present.items()}
         check_first_view(token, membership, present.__getitem__, as_of)
         if self._kept is not None and self._kept.name:
             await sender.delete_quietly(self._kept.name)

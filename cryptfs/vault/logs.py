@@ -6,102 +6,32 @@ its stamp and what it had seen without fetching it again.
 A log is a chain. Where two segments were signed for one place it forks: the chain that was read first goes on as the
 log, segments off it are its *branches*. What was read is one thing, what counts another (`group/ends.py`): the tree
 holds the first `taken` segments of the chain, and the rest is late work.
+
+Who starts from a checkpoint has not read the segments up to it. Each log has a *base* then: its last segment within the
+checkpoint, and how the log stood there. Below it only those places are known that the checkpoint tells of.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final, Protocol
 
 import msgspec
 
-from cryptfs.format.operation import Op, Rekey, Retire
-from cryptfs.format.segment_body import Attest, LogHead
+from cryptfs.format.segment_body import LogHead
 from cryptfs.group.ends import HeldSegment
 from cryptfs.group.graph import StatementGraph, View
 from cryptfs.group.validity import Placed, next_stamp
+from cryptfs.vault.logstate import ZERO, KeptPlace, LogState, Told, decode_state, encode_state
 
-__all__ = ["LogState", "Logs", "Shelf", "Told"]
-
-_ZERO: Final = bytes(32)
-
-
-@dataclass(slots=True)
-class LogState:
-    """One log as read: `next_seq`, digest and stamp of the last segment, operations so far, what it cited and saw.
-
-    `seen`: highest segment of each other log that its segments have named. `telling`: its last segment with operations
-    or attestations; `asking`: its last one that retires something, and so waits for everybody's word. `wall_ms`: when
-    its author says that the last segment was made. `taken`: how many segments are in the tree. `begun`: stamp of the
-    first segment, -1 before. `attested`: what its segments say of states, by stamp S: number of the first that says
-    anything about it, and the root.
-    """
-
-    next_seq: int = 0
-    digest: bytes = _ZERO
-    next_n: int = 0
-    stamp: int = 0
-    mheads: tuple[bytes, ...] = ()
-    seen: dict[bytes, int] = field(default_factory=dict)
-    telling: int = -1
-    asking: int = -1
-    wall_ms: int = 0
-    taken: int = 0
-    begun: int = -1
-    attested: dict[int, tuple[int, bytes]] = field(default_factory=dict)
-
-    def head(self, log_id: bytes) -> LogHead | None:
-        """The last segment; None before the first."""
-        return LogHead(log_id, self.next_seq - 1, self.digest) if self.next_seq else None
-
-
-class _Kept(msgspec.Struct, array_like=True, frozen=True):
-    next_seq: int
-    digest: bytes
-    next_n: int
-    stamp: int
-    mheads: tuple[bytes, ...]
-    seen: tuple[tuple[bytes, int], ...]
-    taken: int
-    telling: int
-    asking: int
-    wall_ms: int
-    begun: int = -1
-    attested: tuple[tuple[int, int, bytes], ...] = ()
-
-
-class Told(msgspec.Struct, array_like=True, frozen=True):
-    """What a segment says besides its place: number after its last operation, whether it `tells` anything, or `asks`.
-
-    See `LogState`. `attest`: stamps and roots of states.
-    """
-
-    next_n: int
-    wall_ms: int
-    tells: bool
-    asks: bool
-    attest: tuple[Attest, ...] = ()
-
-    @classmethod
-    def by(cls, first_op: int, ops: Sequence[Op], wall_ms: int, attest: tuple[Attest, ...] = ()) -> "Told":
-        """What a segment with these operations says."""
-        asks = any(isinstance(op, Retire | Rekey) for op in ops)  # what was there before waits for an answer
-        return cls(first_op + len(ops), wall_ms, bool(ops or attest), asks, attest)
-
-
-class _KeptPlace(msgspec.Struct, array_like=True, frozen=True):
-    digest: bytes
-    stamp: int
-    mheads: tuple[bytes, ...]
-    prev: bytes
-    vec: tuple[tuple[bytes, int], ...]
-    told: Told
-
+__all__ = ["BASES", "LogState", "Logs", "Shelf", "Told"]
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode_log: Final = msgspec.msgpack.Decoder(_Kept).decode
-_decode_place: Final = msgspec.msgpack.Decoder(_KeptPlace).decode
+_decode_place: Final = msgspec.msgpack.Decoder(KeptPlace).decode
 _decode_index: Final = msgspec.msgpack.Decoder(tuple[bytes, ...]).decode
 _INDEX: Final = "logs"
+BASES: Final = "bases"
+"""Key of the bases of all logs, empty if there are none."""
+_decode_bases: Final = msgspec.msgpack.Decoder(tuple[tuple[bytes, bytes], ...]).decode
 _decode_branches: Final = msgspec.msgpack.Decoder(tuple[tuple[int, bytes], ...]).decode
 
 
@@ -123,9 +53,10 @@ class Logs:
         self._graph = graph
         self._states: dict[bytes, LogState] = {}
         self._places: dict[LogHead, Placed | None] = {}
-        self._unsaved: dict[str, tuple[LogHead, _KeptPlace]] = {}
+        self._unsaved: dict[str, tuple[LogHead, KeptPlace]] = {}
         self._branches: dict[bytes, dict[bytes, int]] = {}
         """Segments off the chain, by log: digest to number."""
+        self._bases: dict[bytes, LogState] = {}
         self._saved: set[bytes] = set()
         self.reload()
 
@@ -134,19 +65,16 @@ class Logs:
         shelf = self._shelf
         for kept_here in (self._states, self._places, self._unsaved, self._branches):
             kept_here.clear()
+        bases = shelf.meta_get(BASES)
+        self._bases = {log_id: decode_state(one) for log_id, one in (_decode_bases(bases) if bases else ())}
         index = shelf.meta_get(_INDEX)
         self._saved = set(_decode_index(index) if index is not None else ())
         for log_id in self._saved:
             kept = shelf.meta_get(f"log/{log_id.hex()}")
             if kept is not None:
-                one = _decode_log(kept)
-                self._states[log_id] = LogState(
-                    one.next_seq, one.digest, one.next_n, one.stamp, one.mheads, dict(one.seen), one.telling,
-                    one.asking, one.wall_ms, one.taken, one.begun,
-                    {stamp: (seq, root) for stamp, seq, root in one.attested},
-                )  # fmt: skip
+                one = self._states[log_id] = decode_state(kept)
                 if one.begun < 0 and (first := self._on_chain(log_id, 0)) is not None:
-                    self._states[log_id].begun = first.stamp  # written before that was kept
+                    one.begun = first.stamp  # written before that was kept
             branches = shelf.meta_get(f"branches/{log_id.hex()}")
             if branches is not None:
                 self._branches[log_id] = {digest: seq for seq, digest in _decode_branches(branches)}
@@ -174,7 +102,7 @@ class Logs:
             self._places[head] = Placed(found.stamp, self._graph.view(found.mheads)) if found else None
         return self._places[head]
 
-    def _kept(self, log_id: bytes, seq: int, digest: bytes) -> _KeptPlace | None:
+    def _kept(self, log_id: bytes, seq: int, digest: bytes) -> KeptPlace | None:
         found = self._on_chain(log_id, seq)
         if found is not None and found.digest == digest:
             return found
@@ -182,14 +110,23 @@ class Logs:
             return None
         return self._read(_branch_key(log_id, digest))
 
-    def _on_chain(self, log_id: bytes, seq: int) -> _KeptPlace | None:
+    def _on_chain(self, log_id: bytes, seq: int) -> KeptPlace | None:
         return self._read(_chain_key(log_id, seq))
 
-    def _read(self, key: str) -> _KeptPlace | None:
+    def kept(self, log_id: bytes, seq: int) -> KeptPlace | None:
+        """What is known of a segment of the chain; None if nothing is."""
+        return self._on_chain(log_id, seq) if seq < self.state(log_id).next_seq else None
+
+    def _read(self, key: str) -> KeptPlace | None:
         if key in self._unsaved:
             return self._unsaved[key][1]
         kept = self._shelf.meta_get(key)
         return _decode_place(kept) if kept is not None else None
+
+    def base(self, log_id: bytes) -> int:
+        """Number of the first segment that is known as more than a place: 0, or that of the log's base."""
+        base = self._bases.get(log_id)
+        return base.next_seq - 1 if base is not None else 0
 
     def digest_at(self, log_id: bytes, seq: int) -> bytes | None:
         """D of a segment of the chain, 32 bytes; None if it is not known."""
@@ -200,7 +137,9 @@ class Logs:
         return found.digest if found is not None else None
 
     def knows(self, log_id: bytes, seq: int, h16: bytes) -> bool:
-        """Whether the segment whose digest begins with these 8 bytes was read."""
+        """Whether the segment whose digest begins with these 8 bytes was read, or need not be."""
+        if seq < self.base(log_id):
+            return True
         known = self.digest_at(log_id, seq)
         if known is not None and known[:8] == h16:
             return True
@@ -209,12 +148,12 @@ class Logs:
     def state_after(self, log_id: bytes, seq: int, digest: bytes) -> LogState | None:
         """How the log stood after segment `seq` with that digest; None if it is not known. -1: before the first."""
         if seq < 0:
-            return LogState() if digest == _ZERO else None
+            return LogState() if digest == ZERO else None
         state = self.state(log_id)
         if (seq, digest) == (state.next_seq - 1, state.digest):
             return state
         last = self._kept(log_id, seq, digest)
-        if last is None:
+        if last is None or seq < self.base(log_id):
             return None
         found = LogState(seq + 1, digest, last.told.next_n, last.stamp, last.mheads, wall_ms=last.told.wall_ms)
         for at, one in zip(range(seq, -1, -1), self._back(log_id, seq, digest), strict=False):
@@ -224,24 +163,29 @@ class Logs:
             found.asking = max(found.asking, at if one.told.asks else -1)
             found.attested.update((said.stamp, (at, said.root)) for said in one.told.attest)  # the first is met last
             found.begun = one.stamp
+        base = self._bases.get(log_id)
+        if base is not None:  # nothing but the base itself was read of what is below
+            found.seen = base.seen | found.seen
+            found.telling, found.asking = max(found.telling, base.telling), max(found.asking, base.asking)
+            found.attested, found.begun = found.attested | base.attested, base.begun
         return found
 
-    def _back(self, log_id: bytes, seq: int, digest: bytes) -> Iterator[_KeptPlace]:
+    def _back(self, log_id: bytes, seq: int, digest: bytes) -> Iterator[KeptPlace]:
         while seq >= 0 and (one := self._kept(log_id, seq, digest)) is not None:
             yield one
             seq, digest = seq - 1, one.prev
 
     def held(self, log_id: bytes) -> list[HeldSegment]:
-        """Every segment of a log that was read, branches and all."""
+        """Every segment of a log that was read, branches and all; of one with a base from there on."""
         found = []
-        for seq in range(self.state(log_id).next_seq):
+        for seq in range(self.base(log_id), self.state(log_id).next_seq):
             one = self._on_chain(log_id, seq)
             if one is not None:
-                found.append(HeldSegment(seq, one.digest, one.prev))
+                found.append(HeldSegment(seq, one.digest, one.prev, one.stamp))
         for digest, seq in self._branches.get(log_id, {}).items():
             one = self._read(_branch_key(log_id, digest))
             if one is not None:
-                found.append(HeldSegment(seq, digest, one.prev))
+                found.append(HeldSegment(seq, digest, one.prev, one.stamp))
         return found
 
     def forked(self) -> set[bytes]:
@@ -288,7 +232,7 @@ class Logs:
         """
         state = self.state(head.log)
         named = tuple((other.log, other.seq) for other in vec)
-        kept = _KeptPlace(head.digest, stamp, mheads, prev, named, told)
+        kept = KeptPlace(head.digest, stamp, mheads, prev, named, told)
         self._places[head] = Placed(stamp, self._graph.view(mheads))
         if (head.seq, prev) != (state.next_seq, state.digest):
             self._branches.setdefault(head.log, {})[head.digest] = head.seq
@@ -306,11 +250,26 @@ class Logs:
         self._unsaved[_chain_key(head.log, head.seq)] = head, kept
         return True
 
+    def begin_at(self, past: Iterable[tuple[LogHead, LogState, Iterable[tuple[int, KeptPlace]]]]) -> None:
+        """Nothing was read yet: take these logs to have been read up to their heads, without having been.
+
+        With every head comes how its log stood there, and what is known of earlier segments, by number.
+        """
+        for head, state, places in past:
+            told = Told(state.next_n, state.wall_ms, False, False)
+            own = KeptPlace(head.digest, state.stamp, state.mheads, b"", (), told)
+            for seq, place in (*places, (head.seq, own)):
+                self._shelf.meta_set(_chain_key(head.log, seq), _encode(place))
+            self._bases[head.log], self._states[head.log] = state, replace(state, taken=state.next_seq)
+            self.save_state(head.log)
+        self._shelf.meta_set(BASES, _encode([(log, encode_state(one)) for log, one in sorted(self._bases.items())]))
+        self.reload()
+
     def cut_back(self, log_id: bytes, count: int) -> None:
         """Forget the segments of the chain from number `count` on: the store never got them."""
         if self.state(log_id).next_seq <= count:
             return
-        last = self.digest_at(log_id, count - 1) if count else _ZERO
+        last = self.digest_at(log_id, count - 1) if count else ZERO
         kept = self.state_after(log_id, count - 1, last) if last is not None else None
         self._states[log_id] = kept or LogState()
         self._states[log_id].taken = self._states[log_id].next_seq
@@ -329,13 +288,7 @@ class Logs:
 
     def save_state(self, log_id: bytes) -> None:
         """Write how one log stands."""
-        one = self.state(log_id)
-        kept = _Kept(
-            one.next_seq, one.digest, one.next_n, one.stamp, one.mheads, tuple(one.seen.items()), one.taken,
-            one.telling, one.asking, one.wall_ms, one.begun,
-            tuple((stamp, seq, root) for stamp, (seq, root) in one.attested.items()),
-        )  # fmt: skip
-        self._shelf.meta_set(f"log/{log_id.hex()}", _encode(kept))
+        self._shelf.meta_set(f"log/{log_id.hex()}", encode_state(self.state(log_id)))
         if log_id not in self._saved:
             self._saved.add(log_id)
             self._shelf.meta_set(_INDEX, _encode(sorted(self._saved)))

@@ -155,8 +155,9 @@ class GoingOn:
         if self._vault.membership.graph.log_owner(self._old) is None or self._old != self._vault.standing.log_id:
             return ()
         counting = self._vault.reader.counting(self._old)
-        last = counting[-1].digest if counting else bytes(32)
-        return (Cut(self._old, len(counting), last),)
+        if not counting:
+            return (Cut(self._old, 0, bytes(32)),)
+        return (Cut(self._old, counting[-1].seq + 1, counting[-1].digest),)
 
     # ---- what does not count ----------------------------------------------------------------------------------------
 
@@ -168,7 +169,8 @@ class GoingOn:
         excluded: list[_Excluded] = []
         head = found.head(vault.vault_id)
         seq, digest = (head.seq, head.digest) if head is not None else (-1, b"")
-        while seq >= 0 and (digest not in counting or (seq in sealed and seq not in found.sent)):
+        base = vault.standing.logs.base(self._old)  # what a checkpoint brought counts
+        while seq >= base and (digest not in counting or (seq in sealed and seq not in found.sent)):
             name = segment_name(self._old, seq, digest)
             here = sealed.get(seq)
             # Keys are everybody's: only the hash says that this device wrote what it signs anew.

@@ -36,6 +36,7 @@ from cryptfs.vault.newlog import GoingOn
 from cryptfs.vault.news import News
 from cryptfs.vault.replay import Replay
 from cryptfs.vault.standing import Standing
+from cryptfs.vault.starting import begin
 from cryptfs.vault.trust import Trust
 from cryptfs.vault.upload import Sender
 from cryptfs.vault.vault import Parts, Vault, VaultOptions
@@ -173,6 +174,9 @@ class _Opening:
         standing.made = found.head(standing.vault) if found is not None and same_log else None
         away: StoreError | None = None
         try:
+            if not standing.logs.ids():
+                await begin(vault, standing.made)
+            vault.checkpointing.settle()
             await vault.exchange.pull()
         except StoreError as err:
             away = err

@@ -18,7 +18,7 @@ from cryptfs.errors import CryptfsError, HostileStore, Invalid, NeedsUpdate, Not
 from cryptfs.format.names import log_prefix, segment_name
 from cryptfs.format.segment import RawSegment, SegmentBody, parse_segment
 from cryptfs.format.segment_body import LogHead
-from cryptfs.group.ends import HeldSegment, LogEnd, log_ends, surviving
+from cryptfs.group.ends import NOTHING_SETTLED, HeldSegment, LogEnd, Settled, log_ends, surviving
 from cryptfs.group.membership import Membership
 from cryptfs.group.validity import Claim, Missing, counts, given_up, judge_segment
 from cryptfs.tree.integrate import NeedsRebuild
@@ -86,13 +86,15 @@ class LogReader:
         """Something that was told was not there: it may lie in a rollup by now."""
         self.late: dict[bytes, list[HeldSegment]] = {}
         """Segments of each log that do not count: kept, without effect."""
+        self.settled = NOTHING_SETTLED
+        """The floor that is held to."""
         self._rules: LogRules
         self.use(membership)
 
     def use(self, membership: Membership) -> None:
         """Judge under this membership from now on."""
         graph, resolved = membership.graph, membership.resolved
-        stated = log_ends(graph, resolved, {})
+        stated = log_ends(graph, resolved, {}, self.settled)
         self._rules = LogRules(membership, given_up(graph, resolved), stated, stated)
         self._logs.use_graph(graph)
         self._look_at_ends()
@@ -103,16 +105,27 @@ class LogReader:
         self.waiting.something_came()
         self._rollups.something_came()
 
+    def settle_at(self, settled: Settled) -> None:
+        """At or below this floor nothing is revised any more: no end moves below it, and nothing is added there."""
+        if settled != self.settled:
+            self.settled = settled
+            self.use(self._rules.membership)
+
     # ---- ends -----------------------------------------------------------------------------------------------------
 
     def end(self, log_id: bytes) -> LogEnd | None:
         """Where a log ends, on what is known here; None for one that no statement opens."""
         return self._rules.ends.get(log_id)
 
+    def ends(self) -> Mapping[bytes, LogEnd]:
+        """Where every log ends that a statement opens, on what is known here."""
+        return self._rules.ends
+
     def counting(self, log_id: bytes) -> list[HeldSegment]:
         """The segments of a log that count, on what is known here."""
         end = self.end(log_id)
-        return surviving(end, self._logs.held(log_id)) if end is not None else []
+        firm = self.settled.heads.get(log_id)
+        return surviving(end, self._logs.held(log_id), firm) if end is not None else []
 
     def open_forks(self) -> list[bytes]:
         """Logs that fork, and that no statement has closed since."""
@@ -122,13 +135,15 @@ class LogReader:
     def _cut(self) -> list[bytes]:
         """Logs whose end depends on what is here."""
         stated = {log_id for log_id, end in self._rules.stated.items() if end.count is not None}
-        return sorted(stated | self._logs.forked())
+        known = {log_id: self._logs.state(log_id) for log_id in self._logs.ids()}
+        beyond = {log_id for log_id, state in known.items() if state.taken < state.next_seq}
+        return sorted(stated | beyond | self._logs.forked())
 
     def _look_at_ends(self) -> None:
         rules, cut = self._rules, self._cut()
         if cut:
             held = {log_id: self._logs.held(log_id) for log_id in cut}
-            ends = log_ends(rules.membership.graph, rules.membership.resolved, held)
+            ends = log_ends(rules.membership.graph, rules.membership.resolved, held, self.settled)
             self._rules = replace(rules, ends=ends)
 
     async def settle(self) -> bool:
@@ -150,10 +165,11 @@ class LogReader:
             state = self._logs.state(log_id)
             if any(self._logs.digest_at(log_id, one.seq) != one.digest for one in chain):
                 raise NeedsRebuild("a branch of a log counts now")
-            out += [(log_id, seq) for seq in range(len(chain), state.taken)]
-            back += [await self.fetch(log_id, one) for one in chain[state.taken :]]
-            if len(chain) != state.taken:
-                taken[log_id] = len(chain)
+            count = chain[-1].seq + 1 if chain else 0
+            out += [(log_id, seq) for seq in range(count, state.taken)]
+            back += [await self.fetch(log_id, one) for one in chain if one.seq >= state.taken]
+            if count != state.taken:
+                taken[log_id] = count
         if taken:
             self._take(back, out)
             for log_id, count in taken.items():
@@ -344,12 +360,17 @@ class LogReader:
         self._something_came()
         on_chain = self._logs.advance(head, body.stamp, body.mheads, body.vec, told, prev=body.prev)
         state, ends = self._logs.state(raw.log_id), self._rules.ends
-        if on_chain and state.taken == raw.seq and counts(raw.log_id, raw.seq, ends):
+        late = body.stamp <= self.settled.stamp and raw.seq >= self._settled_count(raw.log_id)
+        if on_chain and state.taken == raw.seq and counts(raw.log_id, raw.seq, ends) and not late:
             state.taken += 1
             self._ready.append(self._rules.integrated(raw, body, self._ids_of(raw)))
             if len(self._ready) >= _BATCH:
                 self.flush()
-        self._moved = self._moved or not on_chain or ends[raw.log_id].count is not None
+        self._moved = self._moved or not on_chain or late or ends[raw.log_id].count is not None
+
+    def _settled_count(self, log_id: bytes) -> int:
+        firm = self.settled.heads.get(log_id)
+        return firm.count if firm is not None else 0
 
     def _ids_of(self, raw: RawSegment) -> Mapping[int, int]:
         return self.own_ids if raw.log_id == self.own_log else {}

@@ -247,10 +247,11 @@ class Sealer:
         work.packs, work.wall_ms = self._new_packs(work), vault.wall_ms()
         work.vec, work.mheads = standing.vec(), standing.mheads()
         work.stamp = standing.next_stamp(work.vec)
+        work.attest, ext = vault.checkpointing.to_say()
         body = SegmentBody(
             fmt=1, prev=own.digest, stamp=work.stamp, mheads=work.mheads, vec=work.vec,
             wall_ms=work.wall_ms, rules=1, client=f"cryptfs {VERSION}", first_op=own.next_n,
-            packs=work.packs, attest=(), ops=tuple(ops), ext=(),
+            packs=work.packs, attest=work.attest, ops=tuple(ops), ext=ext,
         )  # fmt: skip
         vault.reader.check_own(standing.log_id, own.next_seq, ks, body)
         data, digest = build_segment(
@@ -319,7 +320,8 @@ class Sealer:
             vault.pending.owed.pop(pack.id, None)
         vault.pending.settled(sealed.upto_k)
         head = LogHead(raw.log_id, raw.seq, raw.digest)
-        vault.standing.log_grew(head, work.stamp, work.mheads, work.vec, Told.by(first, ops, work.wall_ms))
+        told = Told.by(first, ops, work.wall_ms, work.attest)
+        vault.standing.log_grew(head, work.stamp, work.mheads, work.vec, told)
         self._release_files(work)
         self._drop_dead_packs()
 

@@ -57,6 +57,7 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "cache_bytes": vault.cache.used(),
         "damaged": dict(vault.cache.damaged),
         "missing": list(vault.healer.words),
+        "checkpoint": vault.checkpointing.words_for(),
         "collection": vault.collector.last.as_json() if vault.collector.last is not None else None,
         "log": {
             "id": vault.standing.log_id.hex(),

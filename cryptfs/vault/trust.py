@@ -9,7 +9,7 @@ the store shows again what is missing.
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +48,12 @@ class Trust:
         self._sender = sender
         self._absent_since: dict[Finding, float] = {}
         self._missed: list[Finding] = []
+        self._stand: tuple[int, bytes] = (0, b"")
+        self._cover: tuple[str, dict[bytes, LogHead]] = ("", {})
+        self.dispute = ""
+        """Which replicas disagree, for people; empty if none do."""
+        self.unvouched = ""
+        """Why what is shown is not to be believed yet, for people: nobody known here stands up for it."""
         self.alarms: list[Finding] = []
         self._limiter = trio.CapacityLimiter(1)
         self.lost = False
@@ -71,7 +77,7 @@ class Trust:
     def words(self) -> str:
         """The alarms that stand, for people; empty if none."""
         standing = self._standing
-        said = []
+        said = [self.dispute + ". Nothing was deleted and clean-up is off"] if self.dispute else []
         for one in self.alarms:
             owner = standing.membership.graph.log_owner(one.subject) if len(one.subject) == 16 else None
             whose = f" ({standing.membership.name_of(owner.entry)})" if owner is not None else ""
@@ -91,7 +97,21 @@ class Trust:
     @property
     def stops(self) -> str:
         """Why nothing may be written; empty if no alarm asks for that."""
-        return self.words if any(one.alarm.stops_sealing for one in self.alarms) else ""
+        return self.words if any(one.alarm.stops_sealing for one in self.alarms) else self.unvouched
+
+    def stand_on(self, stamp: int, root: bytes, witness: str, covered: Mapping[bytes, LogHead]) -> None:
+        """This device has computed `root` for the state at `stamp`.
+
+        Segments up to those of `covered` need not be shown any more, while the checkpoint `witness` is there.
+        """
+        if stamp > self.memory.stamp or root == self.memory.root:
+            self._stand = stamp, root
+        self._cover = witness, dict(covered)
+
+    async def confirm(self, stamp: int, root: bytes) -> None:
+        """A person says that the state at `stamp` is the one with `root`. Raises LocalDisk."""
+        await self._save(replace(self.memory, stamp=stamp, root=root))
+        self.unvouched = ""
 
     def check_may_seal(self) -> None:
         """Raise NotAllowed while an alarm stands that stops sealing, or too long no administrator was heard of."""
@@ -117,15 +137,22 @@ class Trust:
             if isinstance(one, SegmentName):
                 segments.setdefault((one.log_id, one.seq), set()).add(one.h16)
         statements = {one.id for one in parsed.values() if isinstance(one, StatementName)}
-        sight = self._sight(segments, statements, before)
+        sight = self._sight(segments, statements, before, {})
         if names is not None:
+            witness, covered = self._cover
             self._missed = compare(before, sight)
+            if covered and self._missed and await self._sender.size(witness) is not None:
+                self._missed = compare(before, self._sight(segments, statements, before, covered))
         self._decide([*self._missed, *(Finding(Alarm.LOG_FORKED, one) for one in sorted(forks))])
         if not self.stops:
             await self._learn(sight)
 
     def _sight(
-        self, segments: dict[tuple[bytes, int], set[bytes]], statements: set[bytes], before: TrustMemory
+        self,
+        segments: dict[tuple[bytes, int], set[bytes]],
+        statements: set[bytes],
+        before: TrustMemory,
+        covered: dict[bytes, LogHead],
     ) -> Sight:
         standing, logs = self._standing, self._standing.logs
         remembered = {(head.log, head.seq): head.digest for head in before.heads}
@@ -147,7 +174,9 @@ class Trust:
             heads=heads,
             frontier=standing.membership.frontier(),
             min_format=standing.membership.resolved.policy.min_format,
-            covered=self._later(segments, before),
+            covered=covered | self._later(segments, before),
+            stamp=self._stand[0],
+            root=self._stand[1],
         )
 
     def _later(self, segments: dict[tuple[bytes, int], set[bytes]], before: TrustMemory) -> dict[bytes, LogHead]:
@@ -187,8 +216,8 @@ class Trust:
         graph = standing.membership.graph
         owners = {one: owner.entry for one in sight.heads if (owner := graph.log_owner(one)) is not None}
         later = learn(self.memory, sight, _now_ms(), owners, standing.log_id)
-        same = (later.heads, later.frontier, later.min_format, later.own_log) == (
-            self.memory.heads, self.memory.frontier, self.memory.min_format, self.memory.own_log,
+        same = (later.heads, later.frontier, later.min_format, later.own_log, later.root) == (
+            self.memory.heads, self.memory.frontier, self.memory.min_format, self.memory.own_log, self.memory.root,
         ) and later.clock_ms - self.memory.clock_ms < _CLOCK_STEP_MS  # fmt: skip
         if not same or not self._home.trust_file.exists():
             await self._save(later)

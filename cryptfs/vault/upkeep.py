@@ -84,6 +84,7 @@ class Upkeep:
         nursery.start_soon(self._commit_regularly)
         nursery.start_soon(self._watch_space)
         nursery.start_soon(self._vault.exchange.run)
+        nursery.start_soon(self._vault.checkpointing.run)
         nursery.start_soon(self._vault.healer.run)
         if not self._vault.options.read_only:
             nursery.start_soon(self._seal_regularly)

@@ -31,6 +31,7 @@ from cryptfs.group.keyring import Keyring
 from cryptfs.group.membership import Membership
 from cryptfs.vault.acknowledging import Acknowledging
 from cryptfs.vault.certificates import Certificates
+from cryptfs.vault.checkpointing import Checkpointing
 from cryptfs.vault.chunkmap import Delta, encode_delta
 from cryptfs.vault.cited import Cited
 from cryptfs.vault.collect import Collector
@@ -119,6 +120,7 @@ class Vault(Contents):
             keep=self.copies.keep,
         )  # fmt: skip
         self.healer = Healer(self)
+        self.checkpointing = Checkpointing(self)
         self.journal.before_write = self._ride_or_sync
         self.journal.snapshot = self.snapshot
 

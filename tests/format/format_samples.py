@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from cryptfs.crypto.keys import EpochSecret, KeyLabel, derive, eid, epoch_commit, sign_public, write_secret
 from cryptfs.crypto.seal import seal, sealed_len
 from cryptfs.errors import AuthError, Damaged
-from cryptfs.format import checkpoint, crl, join, pack, rollup, segment, statement, wraps
+from cryptfs.format import checkpoint, checkpoint_making, crl, join, pack, rollup, segment, statement, wraps
 from cryptfs.format.codec import FMT, encode
 from cryptfs.format.content import Content, FileKeyBox, Hole, Inline, Loc, MRef, Page, Paged, Patch, Root, Run
 from cryptfs.format.operation import Create, OpId, Put, Rename, Replaced, SetXattr, Unlink
@@ -173,11 +173,11 @@ def make_pack(ks: bytes = ONE) -> bytes:
 PACK = make_pack()
 
 ROWS = {table: [encode((stream(f"key {table} {i}", 16), i)) for i in range(table)] for table in range(1, 8)}
-STATE = checkpoint.State(9, 1, (V,), (checkpoint.CheckpointLog(LOG, 0, stream("D", 32), 9),), ROWS)
+STATE = checkpoint_making.State(9, 1, (V,), (checkpoint.CheckpointLog(LOG, 0, stream("D", 32), 9),), tables=ROWS)
 
 
-def make_checkpoint(ks: bytes = ONE, state: checkpoint.State = STATE) -> bytes:
-    return checkpoint.build_checkpoint(
+def make_checkpoint(ks: bytes = ONE, state: checkpoint_making.State = STATE) -> bytes:
+    return checkpoint_making.build_checkpoint(
         vault=V, ks=ks, author=ENTRY, meta_key=key(KeyLabel.META, ks), state=state, client="test", sign_seed=SEED
     )[0]
 

@@ -3,7 +3,7 @@
 import itertools
 import random
 
-from cryptfs.group.floor import NO_FLOOR, Attestation, Floor, LogWord, disputed, floors
+from cryptfs.group.floor import NO_FLOOR, Attestation, Floor, LogWord, floors, said_of
 from cryptfs.group.graph import View
 
 A, B, C = (bytes([n]) * 16 for n in (1, 2, 3))
@@ -26,7 +26,8 @@ def test_the_floor_is_the_newest_state_that_every_log_attests() -> None:
 def test_two_roots_for_one_stamp_are_no_floor_but_a_dispute() -> None:
     words = [word(A, {5: ROOT, 9: ROOT}), word(B, {5: ROOT, 9: OTHER})]
     assert floors(words) == [Floor(5, ROOT)]
-    assert disputed(words) == {9: {ROOT: [A], OTHER: [B]}}
+    assert said_of(words, 9) == {ROOT: [A], OTHER: [B]}
+    assert said_of(words, 5) == {ROOT: [A, B]}
 
 
 def test_a_log_that_has_ended_or_began_later_is_not_asked() -> None:

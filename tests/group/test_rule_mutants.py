@@ -72,7 +72,7 @@ MUTANTS = {
     "end: the lowest cut": ("ends", "return min(bounds, key", "return max(bounds, key"),
     "end: accepts": ("ends", "if raised is None or", "if True or"),
     "end: accepts of different branches": ("ends", "shared &= set(branch.items())", "pass"),
-    "end: the chain to the segment named": ("ends", "path = self.back_from(end.last) if end.last else {}", "path = {}"),
+    "end: the chain to the segment named": ("ends", "path = self.back_from(end.last or self._firm)", "path = {}"),
     "end: void openers": ("ends", "if opener is None or opener.id not in now.valid:", "if opener is None:"),
 }
 

@@ -109,7 +109,10 @@ class Evidence:
         found = {}
         for log_id in sorted(logs):
             chain = [self.segments.get(one.digest) for one in reader.counting(log_id)]
-            found[log_id] = [one for one in chain if one is not None]
+            counted = [one for one in chain if one is not None]
+            while counted and counted[0].seq:  # the judge began from a checkpoint: what was before is in it
+                counted.insert(0, self.segments[counted[0].body.prev])
+            found[log_id] = counted
         return found
 
     @cached_property

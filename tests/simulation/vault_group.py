@@ -22,7 +22,7 @@ from cryptfs.format.names import SegmentName, StatementName, parse_name
 from cryptfs.group.authority import Tier
 from cryptfs.vault import administration
 from cryptfs.vault.vault import Vault
-from tests.simulation import moves_of_folders, moves_of_groups, moves_of_people
+from tests.simulation import moves_of_checkpoints, moves_of_folders, moves_of_groups, moves_of_people
 from tests.simulation.clockwork import determined
 from tests.simulation.folder import Folder
 from tests.simulation.founding import founded
@@ -33,7 +33,7 @@ from tests.simulation.plans import Move, Plan, Trace, plan
 
 __all__ = ["Simulation", "simulate"]
 
-MOVES = moves_of_people.MOVES | moves_of_folders.MOVES | moves_of_groups.MOVES
+MOVES = moves_of_people.MOVES | moves_of_folders.MOVES | moves_of_groups.MOVES | moves_of_checkpoints.MOVES
 ROUNDS_TO_REST = 14
 """Rounds of everybody sending and pulling after which nothing may move any more."""
 PATIENCE = 120.0

@@ -16,7 +16,7 @@ from cryptfs.tree.integrate import NeedsRebuild
 from cryptfs.tree.loading import Loader
 from cryptfs.tree.past import moments_at
 from cryptfs.tree.snapshot import StateAt, state_at
-from tests.simulation.tree_device import KEY, VAULT, LocalUser, check_tree, open_replica, state_of
+from tests.simulation.tree_device import VAULT, LocalUser, check_tree, open_replica, state_of
 from tests.simulation.tree_group import Device, Network, as_foreign, run
 
 Tables = dict[int, list[bytes]]
@@ -100,8 +100,7 @@ def test_a_second_connection_tells_the_state_while_the_first_writes_on(tmp_path:
         user.act()
     seg, vanished, last = user.seal(1)
     assert user.replica.mark_sealed(seg, last, vanished)
-    user.replica.commit()
-    with state_at(str(tmp_path / "replica"), KEY, VAULT, 1) as then:
+    with state_at(user.replica, 1) as then:
         for _ in range(60):
             user.act()
         user.replica.commit()
