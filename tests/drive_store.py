@@ -1,5 +1,6 @@
 """The Drive store of an account of an emulated Drive, as tests want it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptfs.faults import Faults
@@ -21,8 +22,14 @@ def access(emulator: Emulator, email: str) -> DriveAccess:
 
 
 def drive_store(
-    emulator: Emulator, email: str, folder: str, table: Path | None = None, *, faults: Faults | None = None
+    emulator: Emulator,
+    email: str,
+    folder: str,
+    table: Path | None = None,
+    *,
+    faults: Faults | None = None,
+    reload: Callable[[], DriveAccess] | None = None,
 ) -> DriveStore:
     """A store on a folder of that Drive."""
     key = bytes(range(32)) if table is not None else None
-    return DriveStore(access(emulator, email), folder, table, key=key, limits=QUICK, faults=faults)
+    return DriveStore(access(emulator, email), folder, table, key=key, limits=QUICK, faults=faults, reload=reload)

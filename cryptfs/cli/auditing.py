@@ -1,5 +1,6 @@
 """`cryptfs-admin audit`: who did what, in the order of who had seen what, each act signed; and what is odd."""
 
+import contextlib
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,7 +54,8 @@ def audit(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
     """
     home = VaultHome.of(name)
     keys = unlock(home, passphrase_file)
-    membership = read_membership(store_at(home.read_settings().store), keys)
+    with contextlib.closing(store_at(home.read_settings().store)) as store:
+        membership = read_membership(store, keys)
     acts = [_described(membership, node) for node in _in_order(membership)]
     remarks = [*_remarks(membership), *trio.run(_certificate_remarks, home, membership)]
     if as_json:

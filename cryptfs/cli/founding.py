@@ -1,5 +1,6 @@
 """`cryptfs init`: a new vault, from the empty folder to the recovery words on paper."""
 
+import contextlib
 import datetime as dt
 import functools
 import os
@@ -27,7 +28,7 @@ from cryptfs.errors import CryptfsError, Invalid, UsageError
 from cryptfs.format.statement import Policy
 from cryptfs.group.founding import DEFAULT_POLICY, found
 from cryptfs.group.handing import examine_under
-from cryptfs.store import Call, Retries, Store, parse_store_url
+from cryptfs.store import Call, Retries, parse_store_url
 from cryptfs.vault.disk import local_disk, sync_directory
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.stores import settle_address, store_at
@@ -93,7 +94,7 @@ def init(
         raise UsageError(f"A display name has 1 to {_DISPLAY_MAX} characters.", "Choose another one.")
     policy = _policy(authorities)
     url = settle_address(store, make=True)
-    shelf = _empty_store(url)
+    _check_empty(url)
     passphrase = None if no_passphrase else ask_new_passphrase(passphrase_file)
     pair = _certificate(display_name, brought, policy)
     recovery = _recovery(recovery_file, no_recovery)
@@ -104,7 +105,7 @@ def init(
     new = home.keys_file.with_suffix(".new")
     _write_durably(new, keyfile.encode(keys, passphrase))
     try:
-        _upload(shelf, [*objects, ("README.txt", _README.encode())])
+        _upload(url, [*objects, ("README.txt", _README.encode())])
     except CryptfsError:
         if recovery_file is not None:
             recovery_file.unlink(missing_ok=True)  # words of a vault that never came to be
@@ -116,8 +117,8 @@ def init(
     line(f"Mount it with `cryptfs mount {name}`.")
 
 
-def _empty_store(url: str) -> Store:
-    """The store behind `url`. Raises UsageError if there is something in it."""
+def _check_empty(url: str) -> None:
+    """Make the folder at `url` if need be. Raises UsageError if there is something in it."""
     where = parse_store_url(url)
     if where.scheme == "file":
         folder = Path(where.place)
@@ -126,10 +127,9 @@ def _empty_store(url: str) -> Store:
             visible = [entry.name for entry in entries if not entry.name.startswith(".")]
         if visible and "genesis" not in visible:
             raise UsageError(f"{folder} is not empty.", "Name a new or empty folder.")
-    store = store_at(url)
-    if store.stat("genesis", Call.within(_UPLOAD_SECONDS)) is not None:
-        raise UsageError("There is a vault in that folder already.", "Name a new or empty folder.")
-    return store
+    with contextlib.closing(store_at(url)) as store:
+        if store.stat("genesis", Call.within(_UPLOAD_SECONDS)) is not None:
+            raise UsageError("There is a vault in that folder already.", "Name a new or empty folder.")
 
 
 def _recovery(file: Path | None, refused: bool) -> RecoverySecret | None:
@@ -235,15 +235,16 @@ def _write_durably(file: Path, data: bytes) -> None:
         sync_directory(file.parent)
 
 
-def _upload(store: Store, objects: Objects) -> None:
+def _upload(url: str, objects: Objects) -> None:
     """Put the first objects into the folder; takes them back out if one fails, so that `init` can be run again."""
     done: list[str] = []
     retries = Retries(chance())
-    try:
-        for key, data in objects:
-            retries.run(functools.partial(store.put, key, data), Call.within(_UPLOAD_SECONDS))
-            done.append(key)
-    except CryptfsError:
-        for key in reversed(done):
-            store.delete(key, Call.within(_UPLOAD_SECONDS))
-        raise
+    with contextlib.closing(store_at(url)) as store:
+        try:
+            for key, data in objects:
+                retries.run(functools.partial(store.put, key, data), Call.within(_UPLOAD_SECONDS))
+                done.append(key)
+        except CryptfsError:
+            for key in reversed(done):
+                store.delete(key, Call.within(_UPLOAD_SECONDS))
+            raise

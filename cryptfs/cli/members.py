@@ -1,5 +1,6 @@
 """`cryptfs-admin members`: who is in the group."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def members(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
 async def _from_store(home: VaultHome, keys: DeviceKeys) -> list[dict[str, Any]]:
     """Straight from the store: works for a device that is not in any more, too."""
     url = home.read_settings().store
-    membership = read_membership(store_at(url), keys)
+    with contextlib.closing(store_at(url)) as store:
+        membership = read_membership(store, keys)
     async with at_store(url) as sender:
         certificates = await certificates_at(sender, home, membership, lambda: time.time_ns() // 1_000_000)
         return describe(membership, await last_seen(sender, membership), certificates.findings())

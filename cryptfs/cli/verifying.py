@@ -1,5 +1,6 @@
 """`cryptfs-admin verify`: whether the store can prove what it shows, and the words to compare with the others."""
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -40,12 +41,12 @@ def verify(*, name: str, member: str | None, as_json: bool, passphrase_file: Pat
     """
     home = VaultHome.of(name)
     keys = unlock(home, passphrase_file)
-    store = store_at(home.read_settings().store)
-    membership = read_membership(store, keys)
-    entries = in_order(membership) if member is None else list(choose(membership, member).entries)
+    with contextlib.closing(store_at(home.read_settings().store)) as store:
+        membership = read_membership(store, keys)
+        entries = in_order(membership) if member is None else list(choose(membership, member).entries)
+        with progress("Verifying", None) as advance:
+            logs = examine_logs(store, membership, advance)
     words = {entry.id.hex(): " ".join(device_words(keys.vault, _in_force(entry))) for entry in entries}
-    with progress("Verifying", None) as advance:
-        logs = examine_logs(store, membership, advance)
     problems = [*_membership_problems(membership, keys), *_log_problems(membership, logs)]
     problems += _memory_problems(home, keys, membership, logs)
     state = " ".join(view_words(keys.vault, membership.frontier(), _heads(logs)))

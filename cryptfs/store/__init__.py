@@ -10,7 +10,7 @@ from typing import Final
 from cryptfs.errors import Auth, UsageError
 from cryptfs.store.base import Abort, Buffer, Call, Cap, Change, Changes, Clock, Space, Stat, Store
 from cryptfs.store.directory import DirectoryStore
-from cryptfs.store.drive import load_access
+from cryptfs.store.drive import DriveAccess, load_access
 from cryptfs.store.local import LocalFiles
 from cryptfs.store.memory import MemoryStore
 from cryptfs.store.retry import Backoff, Limits, Retries
@@ -99,7 +99,11 @@ def open_store(text: str, local: LocalFiles | None = None) -> Store:
         from cryptfs.store.drive.store import DriveStore  # noqa: PLC0415  # Google's library: 0.3 s, 40 MiB
 
         place = _needed(local)
-        return DriveStore(load_access(place.logins), url.place, place.table, key=place.key)
+
+        def login() -> DriveAccess:
+            return load_access(place.logins)
+
+        return DriveStore(login(), url.place, place.table, key=place.key, reload=login)
     return DirectoryStore(Path(url.place))
 
 

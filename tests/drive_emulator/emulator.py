@@ -53,7 +53,7 @@ class Emulator:
         port = self._server.server_address[1]
         self.url = f"{'https' if secure else 'http'}://{host}:{port}"
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="drive-emulator", daemon=True
+            target=self._server.serve_forever, args=(0.01,), name="drive-emulator", daemon=True
         )
         self._thread.start()
 

@@ -18,23 +18,23 @@ def writes(pace: Pace, count: int, now: float = 0.0) -> float:
 
 def test_a_save_after_a_pause_goes_at_once_and_a_flood_at_the_rate() -> None:
     pace = Pace(0.0)
-    assert writes(pace, 3) == 0.0
+    assert writes(pace, 8) == 0.0
     assert writes(pace, 25) == pytest.approx(10.0)
 
 
 def test_callers_at_the_same_moment_queue_behind_each_other() -> None:
     pace = Pace(0.0)
-    waits = [pace.ask(Kind.WRITE, 0.0) for _ in range(6)]
-    assert waits == pytest.approx([0, 0, 0, 0.4, 0.8, 1.2])
+    waits = [pace.ask(Kind.WRITE, 0.0) for _ in range(11)]
+    assert waits == pytest.approx([0] * 8 + [0.4, 0.8, 1.2])
 
 
 def test_a_call_that_is_not_made_gives_its_place_back() -> None:
     pace = Pace(0.0)
-    writes(pace, 3)
+    writes(pace, 8)
     pace.ask(Kind.WRITE, 0.0)
     pace.give_back(Kind.WRITE, 0.0)
     assert pace.ask(Kind.WRITE, 0.0) == pytest.approx(0.4)
-    assert pace.units == 4 * 50
+    assert pace.units == 9 * 50
 
 
 def test_a_request_to_slow_down_halves_the_rate_once_and_acceptance_wins_it_back() -> None:

@@ -8,7 +8,7 @@ own retries sleep where nobody can wake them and ignore Retry-After.
 import datetime as dt
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from cryptfs.store.drive.idmap import Sums
 from cryptfs.store.drive.quota import Kind, Pace
 from cryptfs.store.drive.source import Source
 from cryptfs.store.drive.throttle import Throttle
-from cryptfs.store.drive.transport import Lines
+from cryptfs.store.drive.transport import Lines, NewLogin
 
 __all__ = ["FOLDER_TYPE", "Client", "File", "FileChange", "Session"]
 
@@ -88,11 +88,18 @@ def _ms(text: Any) -> int:
 class Client:
     """One account at Google Drive. Thread-safe. Every method raises the store family, `Retry` when late or aborted."""
 
-    def __init__(self, access: DriveAccess, clock: Clock = MONOTONIC, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        access: DriveAccess,
+        clock: Clock = MONOTONIC,
+        pace: Pace | None = None,
+        reload: Callable[[], DriveAccess] | None = None,
+    ) -> None:
+        """`reload`: see `Lines`."""
         self._clock = clock
         self.pace = pace or Pace(clock.now())
         self._throttle = Throttle()
-        self._lines = Lines(access)
+        self._lines = Lines(access, reload)
         self._sending = threading.Semaphore(SENDING)
         self._api = _api(access.endpoint)
 
@@ -231,8 +238,10 @@ class Client:
             self._throttle.check(self._clock.now())
         self._wait_for_turn(kind, call)
         try:
-            with self._lines.line(call) as http:
-                answer = action(http)
+            try:
+                answer = self._lines.run(action, call)
+            except NewLogin:
+                answer = self._lines.run(action, call)
         except StoreError as error:
             raise self._judged(kind, error) from error
         self._throttle.accepted(writes=kind.writes)

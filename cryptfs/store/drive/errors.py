@@ -175,7 +175,11 @@ def from_answer(status: int, content: bytes, headers: Mapping[str, str], now_s: 
             state=_THROTTLED,
         )  # fmt: skip
     if status in {408, 416} or status >= 500:
-        return Retry(f"Google Drive has a problem ({told}).", "It is tried again.", retry_after(headers, now_s))
+        return Retry(
+            f"Google Drive has a problem ({told}).",
+            "Nothing need be done: it is tried again.",
+            retry_after(headers, now_s),
+        )
     if status == 401:
         return Auth("Google does not accept the login any more.", _LOGIN_AGAIN)
     if status in {404, 410}:
@@ -219,7 +223,7 @@ def mapped() -> Iterator[None]:
 
 def _refresh_failed(error: RefreshError) -> StoreError:
     if error.retryable:
-        return Retry("Google's login service has a problem.", "It is tried again.")
+        return Retry("Google's login service has a problem.", "Nothing need be done: it is tried again.")
     details = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], dict) else {}
     if details.get("error") == "invalid_client" or details.get("error") == "unauthorized_client":
         return Auth(

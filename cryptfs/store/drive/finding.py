@@ -95,7 +95,7 @@ class Finder:
         """What lies in a folder and in its namesakes: the listing, and what is known beside it."""
         self._folders.look_if_old(call)
         shown: set[str] = set()
-        for parent in self._folders.of(folder, call):
+        for parent in self._folders.of(folder, call, 0.0):
             try:
                 files = list(self._client.listing(parent, self._folders.drive(call), call))
             except NotFound:

@@ -39,7 +39,7 @@ class Limits:
     rate: float = 2.5  # creates a second to begin with: below the three that Google advises, which others share
     rate_max: float = 3.0  # Google's advice for one account
     rate_min: float = 0.05  # one in twenty seconds: so slow that throttling ends, so fast that its end is noticed
-    burst: float = 3.0  # a save after a pause goes at once
+    burst: float = 8.0  # a save after a pause goes at once; rclone lets 100 calls go and is not refused for it
     gain: float = 0.02  # creates a second won back by each that was accepted
     calm_s: float = 1.0  # answers to calls that were under way together count as one request to slow down
     minute_units: int = 300_000  # of 325,000 a minute and user: the clocks of two sides differ

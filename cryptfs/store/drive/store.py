@@ -5,7 +5,7 @@ several files may bear, of which this device knows some (`idmap.py`); what it le
 word on an id takes anything away.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cryptfs.errors import Denied, NotFound
@@ -30,7 +30,7 @@ class DriveStore:
     """Keeps objects in the Drive folder with the id `folder`, as the account of `access`.
 
     `table` is the file that remembers ids and unfinished uploads, sealed under `key`; None: in memory. Opening does no
-    network. `limits` of the pace are for tests and for accounts that may do more.
+    network. `limits` of the pace are for tests and for accounts that may do more; `reload` reads the login again.
     """
 
     def __init__(
@@ -43,9 +43,10 @@ class DriveStore:
         clock: Clock = MONOTONIC,
         limits: Limits | None = None,
         faults: Faults | None = None,
+        reload: Callable[[], DriveAccess] | None = None,
     ) -> None:
         self._ids = IdMap(table, key, f"{folder} {access.client_id} {access.account}")
-        self.client = Client(access, clock, Pace(clock.now(), limits))
+        self.client = Client(access, clock, Pace(clock.now(), limits), reload)
         self._folders = Folders(self.client, self._ids, folder, clock.now)
         self._finder = Finder(self.client, self._ids, self._folders)
         self._uploads = Uploads(self.client, self._ids, self._folders, faults or Faults())

@@ -17,12 +17,12 @@ import google.oauth2.credentials
 import httplib2
 from google_auth_httplib2 import AuthorizedHttp
 
-from cryptfs.errors import Retry
+from cryptfs.errors import Auth, CryptfsError, Retry
 from cryptfs.store.base import Call
 from cryptfs.store.drive.access import SCOPE, DriveAccess
 from cryptfs.store.drive.errors import mapped
 
-__all__ = ["Credentials", "Lines"]
+__all__ = ["Credentials", "Lines", "NewLogin"]
 
 _TIMEOUT: Final = 30.0
 """Seconds between two bytes of an answer. The deadline of a call is kept by severing its line."""
@@ -123,19 +123,25 @@ class _Watched(dict[str, Any]):
         super().__setitem__(key, connection)
 
 
+class NewLogin(Retry):
+    """The call was refused for its login, and by now there is another one: make it again."""
+
+
 class Lines:
     """A pool: who calls takes the line used last, which is the one most likely to be connected still. Thread-safe."""
 
-    def __init__(self, access: DriveAccess) -> None:
+    def __init__(self, access: DriveAccess, reload: Callable[[], DriveAccess] | None = None) -> None:
+        """`reload` reads the login again: somebody may have logged in anew while this one was refused."""
+        self._access = access
+        self._reload = reload
         self._credentials = Credentials(access)
         self._idle: list[Line] = []
         self._closed = False
         self._lock = threading.Lock()
         self._reaper = _Reaper()
 
-    @contextlib.contextmanager
-    def line(self, call: Call) -> Iterator[AuthorizedHttp]:
-        """A transport for this call alone, severed when the call is given up or late. Raises the store family.
+    def run(self, action: Callable[[AuthorizedHttp], Any], call: Call) -> Any:
+        """`action` with a transport of its own, severed when the call is given up or late. Raises the store family.
 
         After any exception the line is closed: nobody knows what is still on its way through it.
         """
@@ -147,17 +153,39 @@ class Lines:
                 if call.abort is not None:
                     stack.enter_context(call.abort.waking(line.sever))
                 with mapped():
-                    yield line.http
+                    answer = action(line.http)
         except BaseException as error:
             line.close()
             if line.severed and isinstance(error, Exception):
                 call.check()
                 raise Retry("the call was given up") from error
+            if isinstance(error, Auth) and self._renewed(line):
+                raise NewLogin("There is a new login at Google.", passing=True) from error
             raise
         if line.severed:  # at the very end: the answer is whole, the line is not
             line.close()
         else:
             self._give_back(line)
+        return answer
+
+    def _renewed(self, refused: Line) -> bool:
+        """Whether there is another login of the same account than the one refused; from now on it is used."""
+        if refused.http.credentials is not self._credentials:
+            return True  # another thread has found it
+        if self._reload is None:
+            return False
+        try:
+            found = self._reload()
+        except CryptfsError:
+            return False  # nobody has logged in
+        with self._lock:
+            if found == self._access or found.account != self._access.account:
+                return False
+            self._access, self._credentials = found, Credentials(found)
+            idle, self._idle = self._idle, []
+        for line in idle:
+            line.close()
+        return True
 
     def _take(self) -> Line:
         with self._lock:
