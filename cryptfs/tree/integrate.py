@@ -55,13 +55,14 @@ def integrate(
     *,
     void: Iterable[tuple[bytes, int]] = (),
     stable: int = -1,
+    heeded: bool = True,
 ) -> Diff:
     """Integrate the segments that are not in the tree; the caller has checked that all they depend on is there.
 
     Tentative operations are taken back first; `pending` (k, op) are those that still are, and are applied again on top.
     `void` names applied segments (log, seq) that no longer count; given again as `segments`, they do again. At or below
-    the stamp `stable` nothing will ever be inserted: no way back is kept. Raises NeedsRebuild or NeedsUpdate before
-    anything has changed.
+    the stamp `stable` nothing will ever be inserted: no way back is kept. Unless it is `heeded`, no difference is told.
+    Raises NeedsRebuild or NeedsUpdate before anything has changed.
     """
     gone = set(void)
     rows = core.applied.rows()
@@ -69,7 +70,7 @@ def integrate(
     touched = [seg.position for seg in new] + [row.position for row in rows if (row.position[1], row.seq) in gone]
     _check(core, new, min(touched, default=None), gone - {(row.position[1], row.seq) for row in rows})
     recorder: Recorder = {}
-    core.undo.recorder = recorder
+    core.undo.recorder = recorder if heeded else None
     try:
         core.pop_tentative()
         if touched:
@@ -138,7 +139,7 @@ def _check(core: Core, new: list[IntegratedSegment], lo: Position | None, missin
     if any(isinstance(op, Rules) and op.number > RULES for seg in new for op in seg.ops):
         raise NeedsUpdate("the vault uses merge rules that this version does not know")
     for seg in new:
-        for op in seg.ops:
+        for op in () if seg.checked else seg.ops:
             # Only to hear now, before anything has changed, that some content needs a later version.
             with contextlib.suppress(Invalid):
                 check_op(op, BODY2_ANY)
@@ -169,7 +170,8 @@ def _apply_segment(core: Core, seg: IntegratedSegment, *, first_time: bool) -> N
         hints[n] = min(st_of_k(k), hints.get(n, st_of_k(k)))
     name_containers(core, seg)
     label, date = label_of(seg.label), date_of(seg.wall_ms)
-    step = Step(b"", None, seg.stamp, wall_ns_of(seg.wall_ms), label, date, seg.role, seg.log)
+    wall_ns = wall_ns_of(seg.wall_ms)
+    step = Step(b"", None, seg.stamp, wall_ns, label, date, seg.role, seg.log, checked=seg.checked)
     for n, op in enumerate(seg.ops, seg.first_op):
         step.op = seg.log + n.to_bytes(8, "big")
         step.hint = hints.get(n)

@@ -19,7 +19,7 @@ class IntegratedSegment(msgspec.Struct, array_like=True, frozen=True):
     `log` 16 bytes; `seq` from 0; `digest` D, 32 bytes; `stamp` L; `wall_ms` the author's clock; `label` of the author's
     device, `role` as in `format/operation_rules.py`; `first_op` number of the first of `ops` in the log; `packs` first
     named here; `body2` its length in bytes. `own`: written by this device, then `ids` maps local numbers k to numbers
-    in the log, as far as known.
+    in the log, as far as known. `checked`: its operations have passed `check_op`, as all have that were opened.
     """
 
     log: bytes
@@ -35,6 +35,7 @@ class IntegratedSegment(msgspec.Struct, array_like=True, frozen=True):
     body2: int = 0
     own: bool = False
     ids: Mapping[int, int] = {}
+    checked: bool = False
 
     @property
     def position(self) -> Position:

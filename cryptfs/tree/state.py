@@ -28,7 +28,8 @@ class Step:
 
     `op`: its 24 bytes (provisional while tentative); `k`: its local number while tentative, else None; `stamp` L of the
     segment, -(k + 1) while tentative; `wall_ns` of the segment; `label`, `date` for conflict names; `role` of the
-    author; `log` of the author; `hint` the number that a node made by this operation had while it was tentative.
+    author; `log` of the author; `hint` the number that a node made by this operation had while it was tentative;
+    `checked`: its form was looked at when its segment was read.
     Collected over a whole segment: `nodes` that changed, `dirs` whose entries changed (and whose mtime was not set by
     hand afterwards), `mtimes` directories whose mtime was. `clean` turns False when anything but the plain outcome
     happens; `invalid` counts what is void.
@@ -43,6 +44,7 @@ class Step:
     role: int
     log: bytes
     hint: int | None = None
+    checked: bool = False
     nodes: set[int] = field(default_factory=set)
     dirs: set[int] = field(default_factory=set)
     mtimes: set[int] = field(default_factory=set)

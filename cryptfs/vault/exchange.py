@@ -179,7 +179,9 @@ class Exchange:
         """
         vault = self._vault
         stable = max(one.stamp for one in segments) if segments and vault.standing.alone else -1
-        self.tell(integrate(vault.replica, segments, vault.pending.operations(), void=void, stable=stable))
+        heeded = bool(self.listeners or vault.files)
+        pending = vault.pending.operations()
+        self.tell(integrate(vault.replica, segments, pending, void=void, stable=stable, heeded=heeded))
         if void:
             log.warning("%d segments beyond the end of a log are taken back", len(void))
             for log_id in {log_id for log_id, _ in void}:

@@ -48,5 +48,5 @@ class LogRules:
             log=raw.log_id, seq=raw.seq, digest=raw.digest, stamp=body.stamp, wall_ms=body.wall_ms,
             label=membership.name_of(owner.entry) if owner is not None else "",
             role=int(owner.tier) if owner is not None else 0, first_op=body.first_op, ops=body.ops, packs=body.packs,
-            body2=len(raw.body2), own=own, ids=ids if own else {},
+            body2=len(raw.body2), own=own, ids=ids if own else {}, checked=True,
         )  # fmt: skip
