@@ -18,7 +18,7 @@ from cryptfs.tree.ids import PROVISIONAL_PREFIX, Ids, op_id_of, provisional_id, 
 from cryptfs.tree.merge import apply
 from cryptfs.tree.retirement import Retirements
 from cryptfs.tree.rows import NodeRow, Rows
-from cryptfs.tree.schema import ROOT_ST, open_beside, open_sealed
+from cryptfs.tree.schema import CACHE_KIB, ROOT_ST, WHOLE_CACHE_KIB, open_beside, open_sealed
 from cryptfs.tree.state import Author, State, Step
 from cryptfs.tree.tentative import Tentative
 from cryptfs.tree.times import Times
@@ -217,6 +217,12 @@ class Core:
         """All rows of a State table as stored, in no particular order."""
         rows: list[tuple[Any, ...]] = self._db.all(f"SELECT * FROM {table}")  # noqa: S608 - a literal
         return rows
+
+    def widen(self, *, wide: bool) -> None:
+        """Have as many pages in memory as it takes to write the whole tree, or as many as usual."""
+        self._db.run(f"PRAGMA cache_size = -{WHOLE_CACHE_KIB if wide else CACHE_KIB}")
+        if not wide:
+            self._db.run("PRAGMA shrink_memory")
 
     @property
     def db(self) -> Database:

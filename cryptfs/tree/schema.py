@@ -15,6 +15,8 @@ __all__ = ["ROOT_ST", "SCHEMA_VERSION", "ReplicaDamaged", "floor_of", "open_besi
 SCHEMA_VERSION: Final = 3
 ROOT_ST: Final = 1
 CACHE_KIB: Final = 12288
+WHOLE_CACHE_KIB: Final = 65536
+"""While the whole tree is read or written in the order of a checkpoint, which is not that of every table."""
 IN_MEMORY: Final = ":memory:"
 """A database without a file, for tests and for looking at a vault once; there is nothing to seal."""
 
@@ -127,6 +129,7 @@ def open_beside(path: str, key: bytes) -> Database:
     try:
         _unseal(db, key)
         db.run("PRAGMA query_only = 1")
+        db.run(f"PRAGMA cache_size = -{WHOLE_CACHE_KIB}")
         db.run("BEGIN")
         floor_of(db)  # from its first question on a transaction sees one state
     except CryptfsError:

@@ -218,12 +218,17 @@ def take_in(vault: "Vault", fetched: Fetched, why: Ground) -> None:
     Raises HostileStore if it is not what its head says; then the tree must be put back (`Core.attempt`).
     """
     one, replica = fetched.one, vault.replica
-    loader = Loader(replica, one.head.heads, vault.reader.own_ids, vault.reader.own_log)
-    for table, rows in fetched.blocks(vault):
-        loader.take(table, rows)
-    if loader.hashes() != {ref.table: ref.thash for ref in one.head.tables if ref.table in loader.hashes()}:
-        raise Invalid("rows of a checkpoint do not have the root that its head says")
-    loader.finish(one.stamp)
+    replica.widen(wide=True)
+    try:
+        loader = Loader(replica, one.head.heads, vault.reader.own_ids, vault.reader.own_log)
+        for table, rows in fetched.blocks(vault):
+            loader.take(table, rows)
+        hashes = loader.hashes()
+        if hashes != {ref.table: ref.thash for ref in one.head.tables if ref.table in hashes}:
+            raise Invalid("rows of a checkpoint do not have the root that its head says")
+        loader.finish(one.stamp)
+    finally:
+        replica.widen(wide=False)
     for log_id, seq, digest in loader.bodies():
         vault.cache.segments.learn(digest, segment_name(log_id, seq, digest))
     vault.cache.follow(replica.uses.moves())

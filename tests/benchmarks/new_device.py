@@ -118,6 +118,8 @@ async def main(files: int, history: int, base: Path) -> None:
         with measured(f"make {files:,} files"):
             ops = await fill(vault, files, history)
         print(f"  {ops:,} operations, {vault.standing.log.next_seq} segments")
+        if history:
+            await vault.collector.run(now=True, history=True)  # or the old versions would be in the checkpoint
     await begin(base, keys, "replaying", "new device, by replaying all logs", per=ops)
     async with open_vault(home_of(base, "maker"), keys, DirectoryStore(base / "store")) as vault:
         longest = 0.0
