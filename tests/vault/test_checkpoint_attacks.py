@@ -110,7 +110,7 @@ def _fields(one: object) -> list[object]:
 
 
 async def test_a_checkpoint_that_contradicts_what_was_seen_is_not_begun_from(tmp_path: Path) -> None:
-    """T-rollback of checkpoints: a folder that was set back comes with one of another history; the memory knows better."""
+    """T-rollback of checkpoints: a folder that was set back has one of another history; the memory knows better."""
     world, (bob,) = await with_checkpoint(tmp_path, "Bob")
     async with world.anna.open() as anna, bob.open() as other:
         await other.exchange.pull()
