@@ -3,6 +3,7 @@
 #
 #   contrib/test.sh                     all of it
 #   contrib/test.sh tests/crypto -x     some tests (style and types are checked all the same)
+#   contrib/test.sh -n 0                one after the other; by default as many at once as there are processors
 #
 # Tests that mount are skipped, with the reason, where /dev/fuse is missing; with CI=true they fail instead.
 set -euo pipefail
@@ -19,7 +20,7 @@ step() { # name, command
 step "ruff check" "$bin/ruff" check
 step "ruff format --check" "$bin/ruff" format --check
 step "mypy" "$bin/mypy"
-step "pytest" "$bin/python" -m pytest "$@"
+step "pytest" "$bin/python" -m pytest -n auto --dist worksteal "$@"
 
 if [ "${#failed[@]}" -gt 0 ]; then
   printf '\ntest.sh: failed: %s\n' "$(printf '%s. ' "${failed[@]}")" >&2

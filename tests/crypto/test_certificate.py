@@ -194,7 +194,11 @@ def test_keypair_mismatch_is_refused_at_unlock() -> None:
     assert caught.value.reason is Refusal.MISMATCH
 
 
-@pytest.mark.parametrize("data", [b"", b"\x30\x00", bytes(100), pkcs8(ed25519.Ed25519PrivateKey.generate())])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x30\x00", bytes(100), pkcs8(ed25519.Ed25519PrivateKey.generate())],
+    ids=["empty", "sequence", "zeros", "ed25519"],
+)
 def test_private_key_that_is_none_of_ours_is_refused(data: bytes) -> None:
     with pytest.raises(Refused):
         matching_private_key(data, MADE[CertificateKey.P256][1])

@@ -152,7 +152,9 @@ def test_cap_is_enforced_before_decoding(kind: type, value: object) -> None:
         decode(kind, data, len(data) - 1)
 
 
-@pytest.mark.parametrize("kind", {kind for kind, _ in VALUES}, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", sorted({kind for kind, _ in VALUES}, key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__
+)
 @pytest.mark.parametrize("opening", [b"\x91", b"\xdd\xff\xff\xff\xff", b"\xdc\xff\xff", b"\x9f", b"\x81\x00"])
 def test_depth_and_promised_lengths_cost_nothing(kind: type, opening: bytes) -> None:
     for data in (opening * 100_000, b"\x98" + opening * 100_000, b"\x9d\x01" + opening * 1000):

@@ -141,7 +141,7 @@ def test_a_directory_one_may_not_enter_is_denied(tmp_path: Path, verb: str) -> N
 def open_to_all(tmp_path: Path) -> Path:
     """A directory other users can reach, which pytest's own are not."""
     for path in tmp_path.parents:
-        if path.stat().st_uid == os.geteuid() and path.name.startswith("pytest-"):
+        if path.stat().st_uid == os.geteuid() and path.name.startswith(("pytest-", "popen-")):
             path.chmod(0o755)
     tmp_path.chmod(0o755)
     place = tmp_path / "store"
