@@ -184,7 +184,7 @@ class MountProcess:
                 nursery.start_soon(self._feed_watchdog, self._notifier.watchdog_seconds)
             nursery.start_soon(self._announce, started)
             with self._serving:
-                await pyfuse3.main()
+                await _answer_requests()
             self._notifier.say("STOPPING=1")
             await server.drain()
             nursery.cancel_scope.cancel()
@@ -214,6 +214,18 @@ class MountProcess:
         await trio.to_thread.run_sync(lambda: unmount(self._point, lazy=True))
         if not self._stopping:
             raise MountLost(f"The kernel cut the connection of the mount at {self._point}.")
+
+
+async def _answer_requests() -> None:
+    """Until the connection ends. Whether the mount was lost by that, its place tells (`_clear_if_lost`).
+
+    The kernel ends a read of its device with ENODEV after an unmount, but with ECONNABORTED if the end comes while it
+    hands a request over, as it may at the last close after a lazy unmount (fs/fuse/dev.c, fuse_dev_do_read).
+    """
+    try:
+        await pyfuse3.main()
+    except* ConnectionAbortedError as errors:
+        _log.debug("the connection ended while a request was read: %s", errors.exceptions)
 
 
 class _StandardError:

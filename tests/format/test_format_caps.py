@@ -26,7 +26,7 @@ from format_samples import (
 )
 
 from cryptfs.errors import Damaged, Invalid
-from cryptfs.format import checkpoint, crl, join, limits, manifest, rollup, statement, wraps
+from cryptfs.format import checkpoint, checkpoint_making, crl, join, limits, manifest, rollup, statement, wraps
 from cryptfs.format.content import FileKeyBox
 from cryptfs.format.header import ObjectClass, pack_header
 from cryptfs.format.segment import build_segment
@@ -98,6 +98,6 @@ def test_checkpoint_head() -> None:
 
 
 def test_checkpoint_whose_head_would_be_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "CHECKPOINT_HEAD_MAX", 100)  # the real one takes a million blocks
+    monkeypatch.setattr(checkpoint_making, "CHECKPOINT_HEAD_MAX", 100)  # the real one takes a million blocks
     with pytest.raises(Invalid, match="too large"):
         make_checkpoint()

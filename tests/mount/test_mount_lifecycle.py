@@ -13,8 +13,11 @@ import threading
 import time
 from pathlib import Path
 
+import pyfuse3
 import pytest
+import trio
 
+from cryptfs.mount import daemon
 from cryptfs.mount.mounttable import mount_at
 
 pytestmark = pytest.mark.fuse
@@ -238,6 +241,16 @@ def test_a_lazy_umount_ends_after_the_last_close(quick):
     assert quick.process.poll() is None
     os.close(fd)
     assert quick.process.wait(20) == 0, quick.log.read_text()
+
+
+def test_a_connection_that_ends_while_a_request_is_read_ends_the_mount_in_peace(monkeypatch):
+    """As the kernel does now and then at the last close after a lazy unmount."""
+
+    async def aborted() -> None:
+        raise ExceptionGroup("workers", [ConnectionAbortedError(errno.ECONNABORTED, "while a request was read")])
+
+    monkeypatch.setattr(pyfuse3, "main", aborted)
+    trio.run(daemon._answer_requests)
 
 
 def test_ping_status_sync_and_info(quick):
