@@ -242,22 +242,33 @@ class Collector:
             done.deleted_bytes += sizes[one.place]
 
     async def _recheck(self, *, now: bool) -> tuple[list[Retirement], list[Place]]:
-        """What may be deleted, and what is used again; decided in one moment, on everything acknowledged."""
-        vault = self._vault
+        """What may be deleted, and what is used again. Each portion is decided in a moment of its own.
+
+        That is as good as one moment for all: whoever has acknowledged a retire makes no new reference, so what is
+        unused once everything acknowledged is applied stays unused, whatever happens between two portions.
+        """
+        free: list[Retirement] = []
+        again: list[Place] = []
+        left = [one for one in self._vault.replica.retirements.all() if self._is_due(one, now=now)]
+        while left:
+            portion = self._holding.portion(left, lambda one: one.place)
+            ready, used = await self._decide(portion)
+            free += [one for one in ready if one.place not in used]
+            again += [one.place for one in ready if one.place in used]
+            await trio.lowlevel.checkpoint()
+        return free, again
+
+    async def _decide(self, portion: list[Retirement]) -> tuple[list[Retirement], set[Place]]:
+        """Which of these may be decided about now, on everything acknowledged, and which places are in use."""
         for _ in range(TRIES):
             await self._holding.learn(self.stable())
-            ready = [one for one in vault.replica.retirements.all() if self._is_due(one, now=now)]
             stable, sights = self.stable(), self._sights()
             ours = self._retired()  # asked once more: the device may have begun another log meanwhile
-            ready = [one for one in ready if one.place in ours and not owing(sights, one.seq)]
-            if not ready:
-                return [], []
-            found = self._holding.ask([one.place for one in ready], stable)
-            if found is None:
-                continue
-            used = set(found.ranges) | self._holding.pinned()
-            return [one for one in ready if one.place not in used], [one.place for one in ready if one.place in used]
-        return [], []
+            ready = [one for one in portion if one.place in ours and not owing(sights, one.seq)]
+            found = self._holding.ask([one.place for one in ready], stable) if ready else None
+            if found is not None:
+                return ready, set(found.ranges) | self._holding.pinned()
+        return [], set()
 
     def _is_due(self, one: Retirement, *, now: bool) -> bool:
         if one.where != WHERE_PACK or one.gone or one.acked_ms is None:

@@ -3,8 +3,8 @@
 Manifests of paged contents in force are read first, since one that is unknown may use anything.
 """
 
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 
 __all__ = ["TRIES", "Holding"]
 
+T = TypeVar("T")
+
 _PageOf = tuple[bytes, bytes, bytes, int, int, int]
 """Key set and hash of a page's record; fid and chunk size of the content; number of the page, and where in the file it
 ends."""
 
 _AT_ONCE: Final = 200
 """Contents taken in between two breaths."""
+_ASKED_AT_ONCE: Final = 4_000
+"""Contents asked about between two breaths: some hundredths of a second."""
 TRIES: Final = 20
 """Looks at what is in use, while more is sealed in between."""
 
@@ -85,6 +89,15 @@ class Holding:
             return None
         found = uses.in_use(places, stable)
         return found if not found.unread else None
+
+    def portion(self, left: list[T], place_of: Callable[[T], Place]) -> list[T]:
+        """Take containers off the list, as many as can be asked about at once."""
+        taken: list[T] = []
+        cost = 0
+        while left and cost < _ASKED_AT_ONCE:
+            taken.append(left.pop())
+            cost += 1 + self._vault.replica.uses.count(place_of(taken[-1]))
+        return taken
 
     def pinned(self) -> set[Place]:
         """Containers that files which are open or unsent here refer to, or late work, whatever the tree says."""

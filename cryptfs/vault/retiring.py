@@ -38,8 +38,6 @@ _SMALL_SINCE: Final = "small packs"
 _PATIENCE: Final = 4
 """Ages that a record waits in body2 for others to fill a pack with."""
 _MANY: Final = 100
-_CONTENTS_AT_ONCE: Final = 20_000
-"""Contents asked about between two breaths: some tenths of a second."""
 _OP_CONTAINERS: Final = 100
 _AS_IT_IS: Final = STAMP_MAX
 """Stable stamp where only the present counts: what comes back after a retire is noticed by RECHECK."""
@@ -90,7 +88,7 @@ class Retiring:
         say(f"Looking at {len(held)} containers.")
         judged = _Judged()
         while held:
-            await self._judge(self._portion(held), judged)
+            await self._judge(self._holding.portion(held, lambda one: Place(one.place, one.id)), judged)
         if self._are_worth_a_pack(judged.small):
             judged.sparse += judged.small
         gone = list(judged.unused)
@@ -121,15 +119,6 @@ class Retiring:
         return self._vault.cache.segments.name(place.id) or place.id.hex()
 
     # ---- judging --------------------------------------------------------------------------------------------------
-
-    def _portion(self, held: list[Container]) -> list[Container]:
-        """Take containers off the list, as many as can be asked about at once."""
-        portion: list[Container] = []
-        cost = 0
-        while held and cost < _CONTENTS_AT_ONCE:
-            portion.append(held.pop())
-            cost += 1 + self._vault.replica.uses.count(Place(portion[-1].place, portion[-1].id))
-        return portion
 
     async def _judge(self, portion: list[Container], judged: _Judged) -> None:
         by_place = {Place(one.place, one.id): one for one in portion}

@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 
 from cryptfs.errors import CryptfsError
+from cryptfs.format.names import log_prefix
 from cryptfs.format.operation import KIND_FILE, Restore, Unlink
 from cryptfs.group.authority import Tier
 from cryptfs.store import Buffer, Call, Knobs, SimStore, SimWorld
@@ -52,7 +53,11 @@ class Member:
             delete = vault.sender.delete
 
             async def told(key: str) -> None:
-                """27: only the holder deletes."""
+                """27: only the holder deletes, and of logs only who writes them."""
+                if key.startswith("l/"):
+                    assert key.startswith(log_prefix(vault.standing.log_id)), "another's log object is deleted"
+                    await delete(key)
+                    return
                 row = vault.replica.rows.container(1, bytes.fromhex(key[2:]))
                 assert row is not None, "a pack is deleted that its device knows nothing of"
                 assert row.holder == vault.standing.log_id, "a pack is deleted by another than its holder"
