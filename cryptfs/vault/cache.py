@@ -1,41 +1,35 @@
-"""Containers by name, their copies on this disk, and bringing them here.
+"""Containers by name, and their copies on this disk, which together fit a limit.
 
-The cache holds only what the store has confirmed; anything in it may vanish at any time. What comes from the store is
-compared with its digest as a whole; an object that fails is kept all the same, because the records in it that are sound
-can still be read: each is compared by itself then.
+The cache holds only what the store has confirmed; anything in it may vanish at any time. A copy bears the name of its
+object once all of it is here and was compared with that name; until then, or if it is not what its name says, it is a
+sparse one, of which each record proves itself. Fetching is the work of `fetching.py`.
 """
 
-import hashlib
 import logging
 import os
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-import trio
-
-from cryptfs.crypto.keys import random_bytes
-from cryptfs.errors import Damaged, HostileStore, NeedsUpdate, NotFound
 from cryptfs.format.content import WHERE_BODY2, WHERE_PACK, Loc
-from cryptfs.format.limits import PACK_MAX
-from cryptfs.format.names import pack_name
 from cryptfs.tree.places import Moves, Place, Used, present_place
 from cryptfs.tree.replica import Replica
+from cryptfs.vault.bodies import write_copy
 from cryptfs.vault.containers import Container
 from cryptfs.vault.disk import local_disk
+from cryptfs.vault.fetching import Fetching
 from cryptfs.vault.logobjects import LogObjects
+from cryptfs.vault.sparse import SparseCopy
 from cryptfs.vault.upload import Sender
 
-__all__ = ["MISSING", "Cache", "SegmentNames"]
+__all__ = ["Cache", "SegmentNames"]
 
 log = logging.getLogger(__name__)
 
-MISSING: Final = "is missing"
-"""What is wrong with an object that is not there at all."""
-_DOUBTFUL: Final = ".doubtful"
-"""Suffix of copies that did not match their name: good for this run, each record compared by itself."""
-_PIECE: Final = 8 << 20
-"""Bytes asked of the store at once."""
+_LOOK_AFTER: Final = 256 << 20
+"""Bytes fetched after which the limit is looked at, without waiting for the next regular look."""
+_LOOK_LEAST: Final = 8 << 20
+"""The same for a very small limit: looking costs a look at every file."""
 
 
 class SegmentNames:
@@ -53,21 +47,24 @@ class SegmentNames:
 
 
 class Cache:
-    """All containers of one open vault that have a final name. Trio thread; file work of fetches in threads."""
+    """All containers of one open vault that have a final name. Trio thread; `limit` in bytes."""
 
-    def __init__(
-        self, directory: Path, sender: Sender, segments: SegmentNames, log_objects: LogObjects, limit: int
-    ) -> None:
+    def __init__(self, directory: Path, sender: Sender, replica: Replica, log_objects: LogObjects, limit: int) -> None:
         self._directory = directory
-        self._sender = sender
-        self.segments = segments
-        self._log_objects = log_objects
-        self._limit = limit
+        self.segments = SegmentNames(replica)
+        self._replica = replica
+        self.limit = limit
         self._known: dict[tuple[int, bytes], Container] = {}
         self._moves: Moves = {}
-        self._fetching: dict[tuple[int, bytes], trio.Lock] = {}
-        self.damaged: dict[str, str] = {}
+        self._added = 0  # bytes, since the limit was looked at
+        self.fetching = Fetching(
+            sender, log_objects, path_of=lambda one: self._path(one.where, one.id), size_of=self._size_of,
+            segment_name=self.segments.name, grown=self._grown,
+        )  # fmt: skip
+        self.damaged = self.fetching.damaged
         """Objects that did not verify, with what was wrong."""
+        self.kept: frozenset[str] | None = frozenset()
+        """Ids in hex of what folders that are kept offline need; None: not known yet, so nothing is removed."""
         self.pinned: set[Path] = set()
         """Records of the segment on its way, until the store has it."""
         self.held: set[Path] = set()
@@ -82,6 +79,8 @@ class Cache:
             here = path.exists()
             known = self._known[key] = Container(-1, loc.where, loc.id, path if here else None)
             known.verified = here  # only what was verified bears this name; what rots later does not open
+            if not here and (sparse := path.with_suffix(".part")).exists():
+                known.sparse = SparseCopy(sparse)
             self._relocate(known)
         return known
 
@@ -110,8 +109,10 @@ class Cache:
         known = self._known.pop(place, None)
         if known is not None:
             known.drop_file(keep_readable=True)
+        path = self._path(*place)
         with local_disk("tidying the cache"):
-            self._path(*place).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            path.with_suffix(".part").unlink(missing_ok=True)
 
     def adopt(self, container: Container) -> None:
         """A container made here has its final name now."""
@@ -125,7 +126,7 @@ class Cache:
         self._known[WHERE_BODY2, digest] = container
         path = self._path(WHERE_BODY2, digest)
         try:
-            _write(path, data)
+            write_copy(path, data)
         except OSError:
             log.warning("a segment's records could not be kept in the cache")
         else:
@@ -136,82 +137,10 @@ class Cache:
     def _path(self, where: int, ident: bytes) -> Path:
         return self._directory / f"{ident.hex()}.{'pack' if where == WHERE_PACK else 'body2'}"
 
-    # ---- fetching -------------------------------------------------------------------------------------------------
-
-    async def fetch(self, container: Container) -> None:
-        """Bring a container to this disk. Raises Damaged if the store lacks it or has junk, StoreError, LocalDisk."""
-        key = (container.where, container.id)
-        lock = self._fetching.setdefault(key, trio.Lock())
-        async with lock:
-            if container.path is None:
-                name = await self._fetch(container)
-                if container.verified:
-                    self.damaged.pop(name, None)
-                else:
-                    self.damaged[name] = "does not match its name"
-        self._fetching.pop(key, None)
-
-    async def _fetch(self, container: Container) -> str:
-        if container.where == WHERE_BODY2:
-            return await self._fetch_body2(container)
-        name = pack_name(container.id)
-        path = self._path(container.where, container.id)
-        temporary = path.with_name(f".tmp-{random_bytes(8).hex()}")
-        digest = hashlib.sha256()
-        size = 0
-        try:
-            with local_disk("caching a pack"):
-                out = await trio.to_thread.run_sync(lambda: temporary.open("wb"))
-            try:
-                while size < PACK_MAX:
-                    piece = await self._get(name, size, _PIECE)
-                    digest.update(piece)
-                    size += len(piece)
-                    with local_disk("caching a pack"):
-                        await trio.to_thread.run_sync(out.write, piece)
-                    if len(piece) < _PIECE:
-                        break
-            finally:
-                out.close()
-            verified = digest.digest() == container.id
-            if not verified:
-                path = path.with_suffix(_DOUBTFUL)
-            with local_disk("caching a pack"):
-                temporary.rename(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        container.path, container.size = path, size
-        container.verified = verified
-        return name
-
-    async def _fetch_body2(self, container: Container) -> str:
-        name = self.segments.name(container.id)
-        if name is None:
-            what = f"a part of a file is in the log segment {container.id.hex()}, which is not known here"
-            raise Damaged(what)
-        try:
-            raw = await self._log_objects.nearest(name, container.id)
-        except NotFound as err:
-            self.damaged[name] = MISSING
-            raise Damaged(f"a part of a file is missing in the store: {name}") from err
-        except (HostileStore, NeedsUpdate) as err:  # it was understood once, so it is another object now
-            self.damaged[name] = str(err)
-            raise Damaged("a part of a file is damaged in the store") from err
-        path = self._path(WHERE_BODY2, container.id)
-        verified = raw.digest == container.id
-        if not verified:
-            path = path.with_suffix(_DOUBTFUL)
-        with local_disk("caching a segment"):
-            _write(path, bytes(raw.body2))
-        container.path, container.size, container.verified = path, len(raw.body2), verified
-        return name
-
-    async def _get(self, name: str, start: int, length: int) -> bytes:
-        try:
-            return await self._sender.get(name, start, length)
-        except NotFound as err:
-            self.damaged[name] = MISSING
-            raise Damaged(f"a part of a file is missing in the store: {name}") from err
+    def _size_of(self, container: Container) -> int:
+        """Bytes of a pack as the segment that made it known says; 0 if none did."""
+        known = self._replica.rows.container(container.where, container.id)
+        return known.size if known is not None else 0
 
     # ---- room -----------------------------------------------------------------------------------------------------
 
@@ -220,24 +149,32 @@ class Cache:
         total = 0
         with local_disk("reading the cache"), os.scandir(self._directory) as entries:
             for entry in entries:
-                total += entry.stat().st_size
+                total += _room(entry.stat())
         return total
+
+    def _grown(self, count: int) -> None:
+        self._added += count
+        if self._added >= min(_LOOK_AFTER, max(_LOOK_LEAST, self.limit // 10)):
+            self.evict()
 
     def evict(self) -> None:
         """Remove the copies used longest ago until the cache fits its limit."""
+        self._added = 0
+        if self.kept is None:
+            return
         files: list[tuple[int, float, Path, int]] = []
-        by_path = {c.path: c for c in self._known.values() if c.path is not None}
+        by_path = {path: c for c in self._known.values() if (path := c.path or (c.sparse and c.sparse.path))}
         total = 0
         with local_disk("reading the cache"), os.scandir(self._directory) as entries:
             for entry in entries:
                 status = entry.stat()
-                total += status.st_size
+                total += _room(status)
                 path = Path(entry.path)
-                if path in self.pinned or path in self.held:
+                if path in self.pinned or path in self.held or path.stem in self.kept:
                     continue
                 container = by_path.get(path)
-                files.append((container.last_used if container else 0, status.st_mtime, path, status.st_size))
-        if total <= self._limit:
+                files.append((container.last_used if container else 0, status.st_mtime, path, _room(status)))
+        if total <= self.limit:
             return
         for _, _, path, size in sorted(files):
             container = by_path.get(path)
@@ -247,14 +184,10 @@ class Cache:
                 with local_disk("tidying the cache"):
                     path.unlink(missing_ok=True)
             total -= size
-            if total <= self._limit * 9 // 10:
+            if total <= self.limit * 9 // 10:
                 return
 
 
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".tmp-{random_bytes(8).hex()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _room(status: os.stat_result) -> int:
+    """Bytes that a file takes on the disk; of a sparse one, those that are there."""
+    return min(status.st_size, status.st_blocks * 512)

@@ -21,6 +21,7 @@ from cryptfs.crypto.seal import sealed_len
 from cryptfs.errors import LocalDisk
 from cryptfs.vault.disk import local_disk, sync_directory
 from cryptfs.vault.journal import Record
+from cryptfs.vault.sparse import SparseCopy
 
 __all__ = ["PACK_HEADER_LEN", "Container", "Holder", "OpenPack", "Ref", "Written"]
 
@@ -64,14 +65,18 @@ class Written(NamedTuple):
 class Container:
     """One container. `num` is its local number (-1: never was local), `where` and `id` its final name (b"" before)."""
 
-    __slots__ = ("_fd", "id", "last_used", "moved", "named", "num", "path", "relocated", "size", "verified", "where")
+    __slots__ = (
+        "_fd", "id", "last_used", "moved", "named", "num", "path", "relocated", "size", "sparse", "verified", "where",
+    )  # fmt: skip
 
     def __init__(self, num: int, where: int = 0, id_: bytes = b"", path: Path | None = None, size: int = 0) -> None:
         self.num = num
         self.where = where
         self.id = id_
         self.path = path
-        """The whole object (packs) or body2 (segments) on this disk; None: only in the store."""
+        """The whole object (packs) or body2 (segments) on this disk; None: only in the store, or here in part."""
+        self.sparse: SparseCopy | None = None
+        """The parts of it that are here while the whole is not."""
         self.size = size
         self.moved: dict[int, tuple[Container, int]] = {}
         self.relocated: Callable[[int], tuple[Container, int] | None] | None = None
@@ -88,7 +93,7 @@ class Container:
         fd = self._fd
         if fd < 0:
             if self.path is None:
-                return None
+                return self.sparse.read(off, length) if self.sparse is not None else None
             with local_disk("opening a cached pack"):
                 try:
                     fd = self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -114,6 +119,10 @@ class Container:
             with local_disk("removing a pack"):
                 self.path.unlink(missing_ok=True)
             self.path = None
+        if self.sparse is not None:
+            self.sparse.remove()
+            if not keep_readable:
+                self.sparse = None
         if not keep_readable:
             self.close_file()
 

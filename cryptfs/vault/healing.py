@@ -22,7 +22,7 @@ from cryptfs.errors import CryptfsError, StoreError
 from cryptfs.format.names import GENESIS, PackName, parse_name
 from cryptfs.store.base import Cap
 from cryptfs.vault.absence import Harm, absent_objects, harm_of, in_order, waiting_words, words_of
-from cryptfs.vault.cache import MISSING
+from cryptfs.vault.bodies import MISSING
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault

@@ -23,7 +23,8 @@ from cryptfs.group.membership import Membership
 from cryptfs.store.base import Store
 from cryptfs.tree.replica import Replica
 from cryptfs.tree.schema import ReplicaDamaged
-from cryptfs.vault.cache import Cache, SegmentNames
+from cryptfs.vault.bodies import DOUBTFUL
+from cryptfs.vault.cache import Cache
 from cryptfs.vault.disk import local_disk
 from cryptfs.vault.found import Found
 from cryptfs.vault.home import VaultHome
@@ -124,8 +125,8 @@ class _Opening:
         entry = _entry_of(membership)
         logs = Logs(replica, membership.graph)
         standing = Standing(membership, logs, entry, news, _log_of(membership, entry, recovered))
-        segments, objects = SegmentNames(replica), LogObjects(membership.vault, self._sender)
-        cache = Cache(home.cached_packs_dir, self._sender, segments, objects, self._options.cache_bytes)
+        objects = LogObjects(membership.vault, self._sender)
+        cache = Cache(home.cached_packs_dir, self._sender, replica, objects, self._options.cache_bytes)
         cache.follow(replica.uses.moves())
         trust = Trust(home, local_key(keys.local_secret, "memory"), standing, self._sender)
         vault = Vault(
@@ -214,8 +215,9 @@ class _Opening:
             for path in self._home.packs_dir.iterdir():
                 if path not in known:
                     path.unlink(missing_ok=True)
-            for path in self._home.cached_packs_dir.glob(".tmp-*"):
-                path.unlink(missing_ok=True)
+            for pattern in (".tmp-*", f"*{DOUBTFUL}"):
+                for path in self._home.cached_packs_dir.glob(pattern):
+                    path.unlink(missing_ok=True)
 
 
 def _log_of(membership: Membership, entry: bytes, recovered: Recovered | None) -> bytes:

@@ -80,7 +80,7 @@ async def piece_of(vault: "Vault", one: Sparse) -> Piece:
     """
     container = vault.container(Loc(one.place.where, one.place.id, 0))
     if container.path is None:
-        await vault.cache.fetch(container)
+        await vault.cache.fetching.whole(container)
     if container.path is None:
         raise Damaged("a part of a file could not be fetched")
     piece = Piece(one.place, container.path)

@@ -8,6 +8,9 @@ import contextlib
 
 from cryptfs.vault.chunkmap import PageMissing
 from cryptfs.vault.containers import Ref
+from cryptfs.vault.fetching import Reach
+from cryptfs.vault.readahead import SMALL_FILE, ReadAhead
+from cryptfs.vault.records import locate
 from cryptfs.vault.stored import Host, StoredContent
 
 __all__ = ["ReadContent"]
@@ -16,11 +19,12 @@ __all__ = ["ReadContent"]
 class ReadContent(StoredContent):
     """A content that can be read. `version` changes when it changed in another way than through this object."""
 
-    __slots__ = ("_dirty", "version")
+    __slots__ = ("_ahead", "_dirty", "version")
 
     def __init__(self, host: Host, st: int, size: int) -> None:
         super().__init__(host, st, size)
         self.version = 0
+        self._ahead: ReadAhead | None = None
         self._dirty: dict[int, bytearray] = {}
         """Plaintext of chunks that are changed, or about to be; each of the length that chunk has now."""
 
@@ -52,6 +56,9 @@ class ReadContent(StoredContent):
             self._load()
         log2 = self.chunk_log2
         first, last = offset >> log2, (end - 1) >> log2
+        ahead = self._ahead
+        if ahead is not None and last >= ahead.due:
+            ahead.go_on(last)
         if first == last:
             plain = self._plain_here(first)
             if plain is None:
@@ -144,10 +151,39 @@ class ReadContent(StoredContent):
             if self.lacks_key(ref):
                 await self.load_keys()
                 continue
-            plain_len = self.plain_len(index)
-            plain = await self._host.records.fetch_chunk(self.fid, index, ref, self.lineage.key(ref.fkv), plain_len)
+            plain_len, key = self.plain_len(index), self.lineage.key(ref.fkv)
+            plain = await self._host.records.fetch_chunk(self.fid, index, ref, key, plain_len, reach=self._reach(index))
             if index not in self._dirty and self._same(index, ref):
                 return plain
+
+    def _reach(self, index: int) -> Reach:
+        """How much to fetch along with a chunk that is not here."""
+        if self.size <= SMALL_FILE:
+            return self._host.records.walk.missed()
+        if self._ahead is None:
+            self._ahead = ReadAhead(self)
+        return self._ahead.missed(index)
+
+    def fetch_run(self, index: int, limit: int) -> int:
+        """Begin to fetch the chunks from `index` on that lie back to back, below chunk `limit`.
+
+        Returns how many that is, those that need no fetching included; 0 if nothing more can be begun now.
+        """
+        try:
+            ref = self.map.get(index)
+            if ref is None or index in self._dirty:
+                return 1
+            container, off = locate(ref)
+            length, end = 0, index
+            while end < limit:
+                following = self.map.get(end)
+                if following is None or locate(following) != (container, off + length):
+                    break
+                length += self.sealed_len(end)
+                end += 1
+        except PageMissing:
+            return 0
+        return end - index if self._host.records.fetch_ahead(ref, length) else 0
 
     def _same(self, index: int, ref: Ref) -> bool:
         try:

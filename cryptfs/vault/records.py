@@ -7,7 +7,7 @@ nowhere, in a bounded memory cache; a program that reads 4 KiB at a time opens e
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,9 @@ from cryptfs.crypto.seal import open_into, open_sealed, seal_into, sealed_len
 from cryptfs.errors import AuthError, Damaged, HostileStore
 from cryptfs.format.limits import MIB, PACK_SHARED_TARGET, PACK_SOLO_TARGET
 from cryptfs.vault.containers import Container, Holder, OpenPack, Ref, Written
+from cryptfs.vault.fetching import LEAST, RANGE_WHOLE, Fetching, Reach, Want
 from cryptfs.vault.journal import PackOpened
+from cryptfs.vault.readahead import Walk
 
 __all__ = ["SHARED_PACK_TARGET", "SOLO_PACK_TARGET", "Records", "locate"]
 
@@ -28,6 +30,9 @@ _OPENED_MAX: Final = 32 << 20
 """Bytes of opened chunks kept in memory."""
 
 _Place = tuple[bytes, int, bytes, int, bytes, int]
+
+_ALL_OF_IT: Final = Reach(RANGE_WHOLE)
+"""For who goes through whole files."""
 
 _MOVES_MAX: Final = 64
 """Moves by holders followed in a row; they may say anything, also a circle."""
@@ -58,7 +63,7 @@ def _signed_for(ref: Ref) -> tuple[Container, int]:
 class Records:
     """All records of one open vault. Trio thread only.
 
-    `fetch` brings a container to this disk (or raises); `pack_full` is told when a pack reached its target.
+    `fetching` brings records to this disk; `pack_full` is told when a pack reached its target.
     """
 
     def __init__(
@@ -68,14 +73,15 @@ class Records:
         *,
         key_set: Callable[[], bytes],
         announce: Callable[[PackOpened], None],
-        fetch: Callable[[Container], Awaitable[None]],
+        fetching: Fetching,
         pack_full: Callable[[OpenPack], None],
     ) -> None:
         self._vault = vault
         self._packs_dir = packs_dir
         self._key_set = key_set
         self._announce = announce
-        self._fetch = fetch
+        self._fetching = fetching
+        self.walk = Walk()
         self._pack_full = pack_full
         self.next_pack = 0
         self.filling: OpenPack | None = None
@@ -86,9 +92,8 @@ class Records:
         self._opened: OrderedDict[_Place, bytes] = OrderedDict()
         self._opened_bytes = 0
         self._clock = 0
-        self._doubted: set[bytes] = set()
-        """Whole containers that were fetched anew because they lack what was said to be moved into them."""
-        self.fetches = 0
+        self._doubted: set[tuple[bytes, int]] = set()
+        """Places in whole packs that do not hold what was said to be moved there; the store has been asked."""
         self.sealed = 0
         """Records sealed since the start."""
 
@@ -169,12 +174,14 @@ class Records:
         self.remember(fid, index, ref, plain)
         return plain
 
-    async def fetch_chunk(self, fid: bytes, index: int, ref: Ref, fk: FileKey, plain_len: int) -> bytes:
+    async def fetch_chunk(
+        self, fid: bytes, index: int, ref: Ref, fk: FileKey, plain_len: int, *, reach: Reach = LEAST
+    ) -> bytes:
         """The plaintext of a chunk whose record is not here, or not as it should be; kept as above.
 
         Raises Damaged or AuthError for wrong bytes, StoreError, LocalDisk.
         """
-        record = await self.fetch_record(ref, sealed_len(plain_len))
+        record = await self.fetch_record(ref, sealed_len(plain_len), reach)
         plain = open_sealed(fk, chunk_ctx(self._vault, fid, ref.fkv, index, plain_len, 0), record)
         self.remember(fid, index, ref, plain)
         return plain
@@ -188,7 +195,7 @@ class Records:
                 return open_sealed(fk, ctx, record)
             except AuthError:
                 locate(ref)[0].verified = False  # as above
-        return open_sealed(fk, ctx, await self.fetch_record(ref, sealed_len(plain_len)))
+        return open_sealed(fk, ctx, await self.fetch_record(ref, sealed_len(plain_len), _ALL_OF_IT))
 
     def open_chunk_into(self, fid: bytes, index: int, ref: Ref, fk: FileKey, out: memoryview) -> bool:
         """Open a chunk that is on this disk into `out`, exactly its plaintext length; False if it has to be fetched."""
@@ -228,45 +235,49 @@ class Records:
             return record
         return record if _is(record, ref.hash) else None
 
-    async def fetch_record(self, ref: Ref, length: int) -> bytes | memoryview:
+    async def fetch_record(self, ref: Ref, length: int, reach: Reach = LEAST) -> bytes | memoryview:
         """The sealed record of `length` bytes, from the store. Raises Damaged, StoreError, LocalDisk.
 
         Whoever holds a container may say that its records were moved, and nobody vouches for that: what lies there
         counts only with the hash that was signed for, and otherwise what lies where it was.
         """
         try:
-            return await self._fetch_at(locate, ref, length)
+            return await self._fetch_at(*locate(ref), ref, length, reach)
         except HostileStore as err:
             if locate(ref) == _signed_for(ref):
                 raise
             try:
-                return await self._fetch_at(_signed_for, ref, length)
+                return await self._fetch_at(*_signed_for(ref), ref, length, reach)
             except HostileStore:
                 raise err from None
 
     async def _fetch_at(
-        self, where: Callable[[Ref], tuple[Container, int]], ref: Ref, length: int
+        self, container: Container, off: int, ref: Ref, length: int, reach: Reach
     ) -> bytes | memoryview:
-        for _ in range(2):
-            container, off = where(ref)
-            record = container.read(off, length)
-            if record is not None:
-                if _is(record, ref.hash):
-                    return record
-                if container.verified:
-                    if container.id in self._doubted:
-                        break  # the container is what its name says: asking the store once more brings the same
-                    self._doubted.add(container.id)  # or the copy here has rotted
-            if not container.id or self.local.get(container.num) is container:
-                raise Damaged("a part of a file that waits to be sent is damaged on this machine")
-            container.drop_file()  # what is here is wrong or incomplete: ask the store (again)
-            self.fetches += 1
-            await self._fetch(container)
-        container, off = where(ref)
         record = container.read(off, length)
         if record is not None and _is(record, ref.hash):
             return record
-        raise Damaged("a part of a file is damaged in the store")
+        if not container.id or self.local.get(container.num) is container:
+            raise Damaged("a part of a file that waits to be sent is damaged on this machine")
+        whole = container.verified and record is not None
+        if whole and (container.id, off) in self._doubted:
+            raise Damaged("a part of a file is not where it is said to be")
+        try:
+            record = await self._fetching.record(container, Want(off, length, ref.hash), reach)
+        except Damaged:
+            if whole:  # the container is what its name says: asking the store once more brings the same
+                self._doubted.add((container.id, off))
+            raise
+        if whole and container.verified:
+            container.drop_file()  # the copy here has rotted
+        return record
+
+    def fetch_ahead(self, ref: Ref, length: int) -> bool:
+        """Begin to fetch `length` bytes from that record on, back to back; False if too much is under way already."""
+        container, off = locate(ref)
+        if not container.id or self.local.get(container.num) is container:
+            return True
+        return self._fetching.ahead(container, off, off + length)
 
 
 def _place(fid: bytes, index: int, ref: Ref) -> _Place:

@@ -7,19 +7,20 @@ away, full or wants a login changes the state that `status` shows, and the sendi
 
 import logging
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
 
 from cryptfs.crypto.keys import chance
-from cryptfs.errors import Auth, Denied, NotFound, Quota, Retry, StoreError
+from cryptfs.errors import Auth, Denied, NotFound, Quota, Retry, StoreError, StoreGone
 from cryptfs.faults import Faults
 from cryptfs.store.base import Abort, Call, Changes, Stat, Store
 from cryptfs.store.retry import Backoff, Limits
 
-__all__ = ["PATIENCE", "Sender", "StoreState"]
+__all__ = ["PATIENCE", "READ_SECONDS", "Sender", "StoreState"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -30,8 +31,15 @@ _CALL_SECONDS: Final = 600.0
 """Seconds one upload may take before it is tried anew."""
 _BULK: Final = ("p", "c")
 """Folders of what may be large: packs, in any of their folders, and checkpoints."""
-_READ_SECONDS: Final = 25.0
+READ_SECONDS: Final = 25.0
 """Seconds a read may take: below the deadline of the handler that waits for it."""
+_AWAY_READ_SECONDS: Final = 3.0
+"""The same while the store is known not to answer."""
+_SLOW_FAILURE: Final = 1.0
+_NOT_ASKED_FOR: Final = 10.0
+"""Seconds after which a failure came late, and for which no program is made to wait for the next such failure."""
+_HASTE: Final = Limits(first_s=0.25, ceiling_s=5.0)
+"""A program waits: asked again sooner than by default."""
 
 
 class StoreState:
@@ -89,6 +97,8 @@ class Sender:
         """Set to try again at once."""
         self.puts = 0
         self.gets = 0
+        self.read_bytes = 0
+        self._silent_until = -math.inf
         self.asks = 0
         """Listings and questions to the feed."""
 
@@ -146,12 +156,41 @@ class Sender:
         self.puts += 1
         await self._call(put, _CALL_SECONDS, self._lane(key, self._writes))
 
-    async def get(self, key: str, start: int = 0, length: int | None = None, seconds: float = _READ_SECONDS) -> bytes:
+    async def get(self, key: str, start: int = 0, length: int | None = None, seconds: float = READ_SECONDS) -> bytes:
         """Bytes of an object. Raises NotFound and the rest of the store family after one try."""
         if self.state.state == "unreachable":
-            seconds = min(seconds, 3.0)
+            seconds = min(seconds, _AWAY_READ_SECONDS)
         self.gets += 1
-        return await self._read(key, lambda call: self.store.get(key, call, start, length), seconds)
+        data = await self._read(key, lambda call: self.store.get(key, call, start, length), seconds)
+        self.read_bytes += len(data)
+        return data
+
+    async def fetch(self, key: str, start: int, length: int, seconds: float) -> bytes:
+        """As `get`, `patiently`."""
+        return await self.patiently(lambda left: self.get(key, start, length, left), seconds)
+
+    async def patiently(self, ask: Callable[[float], Awaitable[T]], seconds: float) -> T:
+        """What `ask(seconds left)` gives: a hiccup of the store is sat out, a store that does not answer is not asked.
+
+        Raises StoreGone at once while the last failure was a silence, and is recent; otherwise what `ask` raises.
+        """
+        deadline = trio.current_time() + seconds
+        backoff = Backoff(chance(), _HASTE)
+        while True:
+            self._refuse_if_silent()
+            try:
+                return await ask(deadline - trio.current_time())
+            except StoreGone:
+                raise
+            except Retry as err:
+                pause = backoff.after(err)
+                if self._silent_until > time.monotonic() or trio.current_time() + pause >= deadline:
+                    raise
+                await trio.sleep(pause)
+
+    def _refuse_if_silent(self) -> None:
+        if self.state.state == "unreachable" and time.monotonic() < self._silent_until:
+            raise StoreGone("the store does not answer", self.state.advice)
 
     async def list(self, prefix: str, after: str = "") -> list[str]:
         """Keys that start with `prefix` and follow `after`."""
@@ -163,7 +202,7 @@ class Sender:
     async def changes(self, cursor: str) -> Changes:
         """What the store's feed tells since `cursor`, and the next cursor. Raises StoreError."""
         self.asks += 1
-        seconds = _READ_SECONDS if cursor else _CALL_SECONDS
+        seconds = READ_SECONDS if cursor else _CALL_SECONDS
         return await self._read("", lambda call: self.store.changes(cursor, call), seconds)
 
     async def size(self, key: str) -> int | None:
@@ -179,7 +218,7 @@ class Sender:
     async def delete(self, key: str) -> None:
         """Remove an object that nobody needs any more; one that is gone already is as good. Raises StoreError."""
         try:
-            await self._call(lambda call: self.store.delete(key, call), _READ_SECONDS, self._lane(key, self._writes))
+            await self._call(lambda call: self.store.delete(key, call), READ_SECONDS, self._lane(key, self._writes))
         except NotFound:
             return
 
@@ -196,7 +235,7 @@ class Sender:
     async def delete_quietly(self, key: str) -> None:
         """Remove an object that nobody needs any more, if the store lets us; it may belong to somebody else."""
         try:
-            await self._call(lambda call: self.store.delete(key, call), _READ_SECONDS, self._lane(key, self._writes))
+            await self._call(lambda call: self.store.delete(key, call), READ_SECONDS, self._lane(key, self._writes))
         except StoreError as err:
             log.debug("not removed: %s", err)
 
@@ -204,14 +243,23 @@ class Sender:
         """Contents may take their time; what says what there is, and segments, never queue behind them."""
         return bulk if key.startswith(_BULK) else self._control
 
-    async def _read(self, key: str, do: Callable[[Call], T], seconds: float = _READ_SECONDS) -> T:
+    async def _read(self, key: str, do: Callable[[Call], T], seconds: float = READ_SECONDS) -> T:
+        began = math.inf
+
+        def ask(call: Call) -> T:
+            nonlocal began
+            began = time.monotonic()  # not before: waiting for a turn says nothing about the store
+            return do(call)
+
         try:
-            result = await self._call(do, seconds, self._lane(key, self._reads))
+            result = await self._call(ask, seconds, self._lane(key, self._reads))
         except NotFound:
             self.state.succeeded(writing=False)
             raise
         except StoreError as err:
             self._note(err, writing=False)
+            if isinstance(err, Retry) and time.monotonic() - began >= _SLOW_FAILURE:
+                self._silent_until = time.monotonic() + _NOT_ASKED_FOR
             raise
         self.state.succeeded(writing=False)
         return result

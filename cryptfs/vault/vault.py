@@ -99,7 +99,7 @@ class Vault(Contents):
         self._nursery: trio.Nursery | None = None
         self.records = Records(
             self.vault_id, parts.home.packs_dir, key_set=self._expected_keyset, announce=self._announce,
-            fetch=self.cache.fetch, pack_full=self.pack_full,
+            fetching=self.cache.fetching, pack_full=self.pack_full,
         )  # fmt: skip
         self.packer = Packer(
             vault=self.vault_id, keyring=lambda: self.keyring, journal=self.journal, records=self.records,
@@ -361,7 +361,7 @@ class Vault(Contents):
 
     async def run(self, nursery: trio.Nursery) -> None:
         """Start the background tasks."""
-        self._nursery = nursery
+        self._nursery = self.cache.fetching.nursery = nursery
         await self.upkeep.run(nursery)
 
     async def shut_down(self, seconds: float = 3.0) -> None:

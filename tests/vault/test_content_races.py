@@ -10,6 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 from cryptfs.errors import FsError, StoreGone
 from cryptfs.vault.containers import Container
 from cryptfs.vault.content import FileContent
+from cryptfs.vault.fetching import Reach, Want
 from cryptfs.vault.vault import Vault
 from tests.vault.vault_faults import SimWorkshop, empty_cache
 from tests.vault.vault_workshop import make_file, read_file, remove_file, write_file
@@ -26,13 +27,13 @@ class Gate:
     def __init__(self, vault: Vault) -> None:
         self.waiting = 0
         self._open = trio.Event()
-        self._fetch = vault.records._fetch
-        vault.records._fetch = self._wait
+        self._record = vault.cache.fetching.record
+        vault.cache.fetching.record = self._wait  # type: ignore[method-assign]
 
-    async def _wait(self, container: Container) -> None:
+    async def _wait(self, container: Container, want: Want, reach: Reach) -> bytes | memoryview:
         self.waiting += 1
         await self._open.wait()
-        await self._fetch(container)
+        return await self._record(container, want, reach)
 
     def open(self) -> None:
         self._open.set()
@@ -110,12 +111,12 @@ async def test_every_call_happens_at_one_moment_whatever_waits(sim: SimWorkshop,
     await only_in_the_store(sim, bytes(model))
     async with sim.open() as vault:
         content = opened(vault)
-        fetch = vault.records._fetch
+        record = vault.cache.fetching.record
 
-        async def slowly(container: Container) -> None:
+        async def slowly(container: Container, want: Want, reach: Reach) -> bytes | memoryview:
             for _ in range(rng.randrange(6)):
                 await trio.lowlevel.checkpoint()
-            await fetch(container)
+            return await record(container, want, reach)
 
         async def caller() -> None:
             for _ in range(12):
@@ -123,7 +124,7 @@ async def test_every_call_happens_at_one_moment_whatever_waits(sim: SimWorkshop,
                 await one_call(vault, content, model, rng)
                 assert vault.dirty_bytes == content.dirty_len
 
-        vault.records._fetch = slowly
+        vault.cache.fetching.record = slowly  # type: ignore[method-assign]
         async with trio.open_nursery() as nursery:
             for _ in range(4):
                 nursery.start_soon(caller)
