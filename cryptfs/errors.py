@@ -152,6 +152,7 @@ class Retry(StoreError):
 class StoreGone(Retry):
     """The folder or the network is not there at the moment."""
 
+    errno = errno.ENETUNREACH
     default_advice = "Check the path or the network; your changes are kept here and sent when the store is back."
 
 

@@ -49,6 +49,7 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "segments_sent": vault.sealer.segments,
         "packs_sent": vault.packer.sent_packs,
         "bytes_sent": vault.packer.sent_bytes,
+        "bytes_fetched": sender.read_bytes,
         "store_puts": sender.puts,
         "store_gets": sender.gets,
         "open_files": sum(1 for content in vault.contents() if content.opens > 0),

@@ -29,7 +29,7 @@ def waiting_then_raising(error):
     [
         (FsError(errno.ENOTEMPTY), errno.ENOTEMPTY), (LocalDiskFull("full"), errno.ENOSPC),
         (AuthError("bad"), errno.EIO),
-        (StoreGone("away"), errno.ETIMEDOUT), (pyfuse3.FUSEError(errno.EPERM), errno.EPERM),
+        (StoreGone("away"), errno.ENETUNREACH), (pyfuse3.FUSEError(errno.EPERM), errno.EPERM),
     ],
 )  # fmt: skip
 async def test_errors_of_ours_reach_the_kernel_as_they_are(gate, error, code):
