@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from cryptfs.cli.main import run
 from cryptfs.mount import daemon
-from cryptfs.store import open_store
 from cryptfs.store.base import Call, Changes, Stat, Store
+from cryptfs.vault.stores import store_at
 
 CALL = float(os.environ.get("SLOW_CALL", "0.15"))
 CREATE = float(os.environ.get("SLOW_CREATE", "0.3"))
@@ -80,11 +80,11 @@ class SlowStore:
         return self._store.changes(cursor, call)
 
 
-def slow(opener: Callable[[str], Store]) -> Callable[[str], Any]:
-    return lambda url: SlowStore(opener(url))
+def slow(opener: Callable[..., Store]) -> Callable[..., Any]:
+    return lambda *given: SlowStore(opener(*given))
 
 
-daemon.open_store = slow(open_store)  # type: ignore[attr-defined]
+daemon.store_at = slow(store_at)  # type: ignore[attr-defined]
 
 if __name__ == "__main__":
     run()
