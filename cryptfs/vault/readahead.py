@@ -91,6 +91,8 @@ class ReadAhead:
         else:
             self._window = self._asked = 0
         self._expected = index + 1 if self._window == 0 else max(self._expected, index + 1)
+        if self._window:
+            own = max(1, _PIECE >> file.chunk_log2)
         self._asked = max(self._asked, index + own)
         self.due = math.inf
         if self._window:
