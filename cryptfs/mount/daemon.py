@@ -25,6 +25,7 @@ import trio
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.errors import ConfigError, CryptfsError, NotAllowed
 from cryptfs.mount import loop
+from cryptfs.mount.adopting import keep_current
 from cryptfs.mount.commands import Commands
 from cryptfs.mount.control import ControlServer
 from cryptfs.mount.filesystem import FileSystem
@@ -178,6 +179,7 @@ class MountProcess:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run)
             nursery.start_soon(self.invalidator.run)
+            nursery.start_soon(keep_current, commands.fs.inodes)
             nursery.start_soon(keep_reconciled, vault, commands.acting)
             nursery.start_soon(look_after, vault)
             if self._notifier.watchdog_seconds is not None:

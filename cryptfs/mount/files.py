@@ -93,7 +93,7 @@ class Files:
 
     def _opened(self, st: int, flags: int) -> Opened:
         inodes = self._inodes
-        opened = inodes.hold(st)
+        opened = inodes.hold(st, writing=flags & os.O_ACCMODE != os.O_RDONLY)
         keep = inodes.keeps_pages(st, opened)
         fh = self._next
         self._next = fh + 1
@@ -140,7 +140,7 @@ class Files:
         if st in inodes.kept and handle.writable:
             # Every local write went through the kernel: its pages are those of the version left behind.
             inodes.kept[st] = opened.version
-        inodes.let_go(st, opened)
+        inodes.let_go(st, opened, writing=handle.writable)
 
     async def fsync(self, fh: int) -> None:
         """Durable on this machine, or in the store with `fsync=remote`."""
@@ -215,14 +215,14 @@ class Files:
         if self._vault.read_only:
             raise FsError(EROFS)
         inodes = self._inodes
-        opened = inodes.hold(st)
+        opened = inodes.hold(st, writing=True)
         try:
             await self._truncate(st, opened, size)
             if opened.handles == 1 and opened.content.dirty and not opened.content.detached:
                 # Nobody will close it: truncate(2) of a file that is not open is complete when it returns.
                 opened.content.hand_over_now()
         finally:
-            inodes.let_go(st, opened)
+            inodes.let_go(st, opened, writing=True)
 
     async def _truncate(self, st: int, opened: OpenFile, size: int) -> None:
         content = opened.content

@@ -25,6 +25,9 @@ _BLOCKS_REMEMBERED: Final = 50_000
 _KEPT_MAX: Final = 50_000
 """Inodes of which is remembered which pages the kernel may hold; when full, all are dropped: they are read again."""
 
+_KEPT_SECONDS: Final = 60.0
+"""Seconds that who only reads a file goes on with the version that he opened, while others have made a newer one."""
+
 _SIZE_BITS: Final = 45
 """Sizes are up to 16 TiB."""
 
@@ -58,13 +61,14 @@ class Orphan:
 
 
 class OpenFile:
-    """The content of an open inode and how many handles share it."""
+    """The content of an open inode, how many handles share it, and how many of them may write."""
 
-    __slots__ = ("_counted", "_counted_at", "_present", "content", "handles")
+    __slots__ = ("_counted", "_counted_at", "_present", "content", "handles", "writers")
 
     def __init__(self, content: FileContent) -> None:
         self.content = content
         self.handles = 0
+        self.writers = 0
         self._counted: tuple[int, int] | None = None
         self._counted_at = 0.0
         self._present = 0
@@ -97,6 +101,7 @@ class Inodes:
     ) -> None:
         self.vault = vault
         vault.replaced.append(self.replace_content)
+        vault.keeping = self.keeps
         self.replica = vault.replica
         self.clock = Clock()
         self.lookups: dict[int, int] = {}
@@ -141,6 +146,8 @@ class Inodes:
                 if content.dirty:
                     size, mtime = content.size, content.mtime_ns
                     ctime = max(ctime, mtime)
+                elif content in self.vault.outdated:
+                    size, mtime = content.size, content.mtime_ns
             elif size <= _SMALLEST_CHUNK:
                 blocks = blocks_of(size)
             else:
@@ -254,9 +261,14 @@ class Inodes:
 
     # ---- open files ------------------------------------------------------------------------------------------------
 
-    def hold(self, st: int) -> OpenFile:
-        """One more handle on the file `st`. Raises ESTALE for a nameless one whose last handle was closed."""
+    def hold(self, st: int, *, writing: bool = False) -> OpenFile:
+        """One more handle on the file `st`. Raises ESTALE for a nameless one whose last handle was closed.
+
+        Who is going to write starts from the newest version, unless somebody else is writing to an older one.
+        """
         opened = self.opened.get(st)
+        if writing and opened is not None and not opened.writers:
+            self.adopt(opened.content)
         if opened is None:
             orphan = self.orphans.get(st)
             if orphan is not None and orphan.content_lost:
@@ -266,11 +278,13 @@ class Inodes:
                 opened.content.detached = True
             self.opened[st] = opened
         opened.handles += 1
+        opened.writers += writing
         return opened
 
-    def let_go(self, st: int, opened: OpenFile) -> None:
+    def let_go(self, st: int, opened: OpenFile, *, writing: bool = False) -> None:
         """One handle less. The last one gives the content back to the vault."""
         opened.handles -= 1
+        opened.writers -= writing
         if opened.handles:
             return
         content = opened.content
@@ -285,9 +299,29 @@ class Inodes:
             node = self.replica.node(st)
             if node is not None:
                 self._remember_present(node, content.allocated())
-        if content.st != st:  # from now on the file is what the others made of it
+        if content.st != st or content in self.vault.outdated:  # from now on the file is what the others made of it
             self.vault.exchange.announce([], [st])
         self.vault.release_file(content)
+
+    def keeps(self, content: FileContent) -> bool:
+        """Whether programs have that content open."""
+        opened = self.opened.get(content.st)
+        if opened is not None and opened.content is content:
+            return True
+        return content.st != content.origin and any(one.content is content for one in self.opened.values())
+
+    def adopt(self, content: FileContent) -> None:
+        """Whoever has it open goes on with the newest version, if others have made one."""
+        if content in self.vault.outdated:
+            self.vault.adopt(content)
+            self.vault.exchange.announce([], [content.st])
+
+    def adopt_late(self, now: float) -> None:
+        """Go over to newer versions where all handles only read, and have had their time; `now` as trio tells it."""
+        for opened in list(self.opened.values()):
+            since = self.vault.outdated.get(opened.content)
+            if since is not None and now - since >= _KEPT_SECONDS and not opened.writers:
+                self.adopt(opened.content)
 
     def replace_content(self, old: FileContent, new: FileContent) -> None:
         """Whoever has `old` open goes on with `new`: what was written here to a file that others made alike."""

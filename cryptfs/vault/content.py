@@ -48,8 +48,8 @@ class FileContent(ReadContent):
         "logged", "mtime_ns", "opens", "pending", "vanishing",
     )  # fmt: skip
 
-    def __init__(self, host: Host, st: int, size: int, mtime_ns: int) -> None:
-        super().__init__(host, st, size)
+    def __init__(self, host: Host, st: int, size: int, mtime_ns: int, version: bytes = b"") -> None:
+        super().__init__(host, st, size, version)
         self.mtime_ns = mtime_ns
         self.opens = 0
         self.pending = 0

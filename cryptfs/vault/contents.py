@@ -8,6 +8,8 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
+import trio
+
 from cryptfs.errors import FsError
 from cryptfs.format.operation import provisional_number
 from cryptfs.vault.content import FileContent
@@ -36,6 +38,11 @@ class Contents:
         """The contents of pending operations, by their local numbers."""
         self.replaced: list[Callable[[FileContent, FileContent], None]] = []
         """Told of a content that is nobody's present one any more, and the one to use instead."""
+        self.keeping: Callable[[FileContent], bool] = lambda _: False
+        """Whether programs have a content open, and go on with the version that they have begun to read or change."""
+        self.outdated: dict[FileContent, float] = {}
+        """Contents of which others made a newer version while programs had them open, and since when; seconds that only
+        run forward."""
         self._aside: dict[FileContent, None] = {}  # those whose node shows another content, which is changed as well
 
     def open_file(self, st: int) -> FileContent:
@@ -45,9 +52,29 @@ class Contents:
             node = self.replica.node(st)
             if node is None:
                 raise FsError(errno.ENOENT)
-            content = self.files[st] = FileContent(cast("Vault", self), st, node.size, node.mtime_ns)
+            content = self.files[st] = FileContent(cast("Vault", self), st, node.size, node.mtime_ns, node.cver)
         content.opens += 1
         return content
+
+    def superseded(self, st: int) -> bool:
+        """Others made a newer version of `st`; returns whether who has it open does not see that yet."""
+        content = self.files.get(st)
+        if content is None:
+            return False
+        if self.keeping(content) and not _busy(content):
+            self.outdated.setdefault(content, trio.current_time())
+            return True
+        content.superseded()
+        self.drop_if_idle(content)
+        return False
+
+    def adopt(self, content: FileContent) -> None:
+        """Go over to the newest version of a file that is open, unless changes of our own are under way in it."""
+        self.outdated.pop(content, None)
+        node = self.replica.node(content.st)
+        if node is not None and not _busy(content):
+            content.superseded()
+            content.mtime_ns = node.mtime_ns
 
     def follow(self) -> None:
         """After a merge: contents that are not sealed go where the tree has put them.
@@ -69,6 +96,7 @@ class Contents:
         if self.files.get(content.st) is content:
             del self.files[content.st]
         content.st = st
+        self.outdated.pop(content, None)  # it shows a file of its own now
         if there is not None and (there.changed or there.pending > 0):
             self._aside[content] = None  # read again when it is sealed; what is open there goes on as a copy of its own
             return
@@ -77,6 +105,7 @@ class Contents:
         if there is not None:
             for listener in self.replaced:
                 listener(there, content)
+            self.outdated.pop(there, None)
             there.forget()
 
     def contents(self) -> list[FileContent]:
@@ -103,6 +132,7 @@ class Contents:
             if pack is not None:
                 pack.finish_filling()
             self._aside.pop(content, None)
+            self.outdated.pop(content, None)
             if self.files.get(content.st) is content:
                 del self.files[content.st]
 
@@ -125,3 +155,8 @@ class Contents:
         """Submit whatever is still only in memory. Raises LocalDisk, LocalDiskFull."""
         for content in self.contents():
             content.hand_over_now()
+
+
+def _busy(content: FileContent) -> bool:
+    """Whether changes are under way in it: then it keeps the version it started from in any case."""
+    return content.changed or content.pending > 0 or content.map.sealing is not None

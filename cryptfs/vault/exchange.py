@@ -198,12 +198,13 @@ class Exchange:
         """The tree changed: files that are open follow, and the kernel hears of it."""
         vault = self._vault
         vault.follow()
-        for st in (*diff.contents, *diff.records):
+        for st in diff.records:
             content = vault.files.get(st)
-            if content is not None:
-                content.superseded(same_bytes=st in diff.records)
+            if content is not None and content not in vault.outdated:
+                content.superseded(same_bytes=True)
                 vault.drop_if_idle(content)
-        self.announce(diff.entries, [*diff.contents, *(diff.attributes - diff.contents)])
+        later = {st for st in diff.contents if vault.superseded(st)}
+        self.announce(diff.entries, [*(diff.contents - later), *(diff.attributes - diff.contents)])
 
     def announce(self, entries: Iterable[tuple[int, bytes]], nodes: Iterable[int]) -> None:
         """Have the kernel hear of entries (directory, name) and nodes that are not what they were."""

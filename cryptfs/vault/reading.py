@@ -21,8 +21,8 @@ class ReadContent(StoredContent):
 
     __slots__ = ("_ahead", "_dirty", "version")
 
-    def __init__(self, host: Host, st: int, size: int) -> None:
-        super().__init__(host, st, size)
+    def __init__(self, host: Host, st: int, size: int, version: bytes = b"") -> None:
+        super().__init__(host, st, size, version)
         self.version = 0
         self._ahead: ReadAhead | None = None
         self._dirty: dict[int, bytearray] = {}

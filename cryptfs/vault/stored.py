@@ -91,7 +91,8 @@ class StoredContent:
 
     __slots__ = ("_base_ver", "_host", "_loaded", "chunk_log2", "lineage", "map", "origin", "size", "st")
 
-    def __init__(self, host: Host, st: int, size: int) -> None:
+    def __init__(self, host: Host, st: int, size: int, version: bytes = b"") -> None:
+        """`version`: which one has that size, as the replica keeps it; empty: the one there is when it is loaded."""
         self._host = host
         self._loaded = False
         self.st = st
@@ -101,7 +102,7 @@ class StoredContent:
         self.chunk_log2 = _CHUNK_LOG2
         self.map = ChunkMap(NOTHING)
         self.lineage = Lineage(host)
-        self._base_ver: Ver | bytes = ()
+        self._base_ver: Ver | bytes = version or ()
 
     def start_anew(self) -> None:
         """Take the present version instead of the one that was loaded."""
@@ -110,6 +111,7 @@ class StoredContent:
         self.chunk_log2 = _CHUNK_LOG2
         self.map = ChunkMap(NOTHING)
         self.lineage = Lineage(host)
+        self._base_ver = ()
         if self._loaded:
             self._load()  # at once: whoever waits for a chunk looks again when he wakes
 
@@ -162,7 +164,17 @@ class StoredContent:
 
     def _load(self) -> None:
         """Take in the sealed version this content starts from. No waiting; pages come when they are needed."""
-        self._begin(self._host.present_version(self.st), self._host.sealed_content(self.st))
+        host, begun = self._host, self._base_ver
+        present = host.present_version(self.st)
+        if isinstance(begun, bytes) and begun != present and host.extern_ver(begun) != host.extern_ver(present):
+            # Others have made a newer one since it was opened: who reads it sees one version from beginning to end.
+            ver = host.extern_ver(begun)
+            encoded = host.sealed_version(ver)
+            if encoded is not None:
+                self._begin(ver, encoded)
+                return
+            self.size = host.present_size(self.st)  # so long ago that nobody has it any more
+        self._begin(present, host.sealed_content(self.st))
 
     def _begin(self, ver: Ver | bytes, encoded: bytes | None) -> None:
         self._loaded = True

@@ -118,6 +118,8 @@ class MemoryVault:
         default_factory=lambda: SimpleNamespace(listeners=[], settled=trio.Event(), announce=lambda *_: None)
     )
     replaced: list[object] = field(default_factory=list)
+    outdated: dict[object, float] = field(default_factory=dict)
+    keeping: object = None
     membership: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(role=None))
 
     def submit(self, op: Op) -> int:
