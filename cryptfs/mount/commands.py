@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from errno import ENOENT
 from pathlib import Path
@@ -21,6 +21,8 @@ from cryptfs.vault.revoking import carry_out
 __all__ = ["Commands"]
 
 _PROGRESS_SECONDS = 0.5
+_DELIVERY_SECONDS = 5.0
+"""Seconds that `sync` waits for the kernel to hear what came; a program that hangs in a read may hold that up."""
 _LAST_SECONDS = 3.0
 """Seconds that `umount` gives to what has not been sent yet."""
 
@@ -33,15 +35,23 @@ _log = logging.getLogger(__name__)
 class Commands:
     """One mount's commands; `table` is for the control server.
 
-    `requests` counts what the kernel asked, `pid` is ours.
+    `requests` counts what the kernel asked, `pid` is ours; `delivered` returns when the kernel knows what came.
     """
 
-    def __init__(self, fs: FileSystem, point: Path, pid: int, requests: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(
+        self,
+        fs: FileSystem,
+        point: Path,
+        pid: int,
+        requests: Callable[[], Mapping[str, int]],
+        delivered: Callable[[], Awaitable[None]],
+    ) -> None:
         self.fs = fs
         self._vault = fs.vault
         self._point = point
         self._pid = pid
         self._requests = requests
+        self._delivered = delivered
         self._began = time.monotonic()
         self.acting = trio.Lock()
         """Held while this device decides about the group."""
@@ -85,6 +95,8 @@ class Commands:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(progress)
             await self._vault.sync(thorough=True)
+            with trio.move_on_after(_DELIVERY_SECONDS):
+                await self._delivered()
             nursery.cancel_scope.cancel()
         return {"pending_bytes": self._pending_bytes()}
 

@@ -107,8 +107,6 @@ class MountProcess:
         self._options = options
         self._notifier = Notifier()
         self._mounted: Mounted | None = None
-        self.invalidator: Invalidator | None = None
-        """While the mount is served: whom to tell what a pull changed."""
         self._stopping = False
         self._serving = trio.CancelScope()
 
@@ -139,13 +137,14 @@ class MountProcess:
 
     async def _serve(self, vault: Vault) -> None:
         fs = FileSystem(vault, self._options.rules(), MetaXattrs(vault.replica))
-        commands = Commands(fs, self._point, os.getpid(), lambda: requests)
+        invalidator = Invalidator(fs.inodes, fs.names)
+        commands = Commands(fs, self._point, os.getpid(), lambda: requests, invalidator.delivered)
         server = ControlServer(self._control_socket, commands.table())
         await server.listen()
         try:
             adapter = self._mount(fs)
             try:
-                await self._answer_kernel(vault, commands, server, adapter.started)
+                await self._answer_kernel(vault, commands, server, invalidator, adapter.started)
             finally:
                 with trio.move_on_after(_HAND_OVER_SECONDS) as scope:
                     scope.shield = True
@@ -172,13 +171,12 @@ class MountProcess:
         return adapter
 
     async def _answer_kernel(
-        self, vault: Vault, commands: Commands, server: ControlServer, started: trio.Event
+        self, vault: Vault, commands: Commands, server: ControlServer, invalidator: Invalidator, started: trio.Event
     ) -> None:
-        self.invalidator = Invalidator(commands.fs.inodes, commands.fs.names)
-        vault.exchange.listeners.append(self.invalidator.pulled)
+        vault.exchange.listeners.append(invalidator.pulled)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run)
-            nursery.start_soon(self.invalidator.run)
+            nursery.start_soon(invalidator.run)
             nursery.start_soon(keep_current, commands.fs.inodes)
             nursery.start_soon(keep_reconciled, vault, commands.acting)
             nursery.start_soon(look_after, vault)

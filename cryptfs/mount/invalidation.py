@@ -33,6 +33,8 @@ class Invalidator:
         self._names = names
         self._waiting: dict[tuple[int, bytes], None] = {}
         self._something = trio.Event()
+        self._nothing = trio.Event()
+        self._nothing.set()
         self._limiter = trio.CapacityLimiter(1)
         self.told = 0
 
@@ -52,6 +54,12 @@ class Invalidator:
         """Have the kernel forget the entry `name` of the directory `inode`, or attributes and pages of `inode`."""
         self._waiting[inode, name] = None
         self._something.set()
+        if self._nothing.is_set():
+            self._nothing = trio.Event()
+
+    async def delivered(self) -> None:
+        """Return when the kernel was told everything. Not for handlers: it may have to wait for them."""
+        await self._nothing.wait()
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -63,6 +71,7 @@ class Invalidator:
                 await trio.to_thread.run_sync(_notify, *key, limiter=self._limiter, abandon_on_cancel=True)
                 self.told += 1
             self._something = trio.Event()
+            self._nothing.set()
 
 
 def _notify(inode: int, name: bytes) -> None:

@@ -4,24 +4,16 @@ import errno
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.people import Person
+from tests.patience import until
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 PATIENCE = 60.0
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Return when another process has brought it about."""
-    end = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.05)
 
 
 class Group:

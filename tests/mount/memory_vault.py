@@ -135,7 +135,7 @@ class MemoryVault:
         self.replica.commit()
         self.commits += 1
 
-    async def sync(self, seconds: float | None = None) -> None:
+    async def sync(self, seconds: float | None = None, *, thorough: bool = False) -> None:
         self.syncs += 1
 
     def open_file(self, st: int) -> MemoryContent:

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pyfuse3
@@ -19,6 +18,7 @@ import trio
 
 from cryptfs.mount import daemon
 from cryptfs.mount.mounttable import mount_at
+from tests.patience import until
 
 pytestmark = pytest.mark.fuse
 
@@ -318,13 +318,6 @@ def test_statfs_and_mount_options(quick):
     assert (mounted.kind, mounted.source) == ("fuse.cryptfs", "cryptfs:memory")
     assert status.f_flag & os.ST_NOSUID
     quick.unmount()
-
-
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("reading", [False, True])

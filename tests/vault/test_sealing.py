@@ -17,6 +17,7 @@ from cryptfs.format.content import Content
 from cryptfs.vault import pending, sealer
 from cryptfs.vault.journal import Entry, Sealed
 from cryptfs.vault.vault import Vault
+from tests.patience import until_async
 from tests.vault.vault_faults import (
     CancelAt,
     SimWorkshop,
@@ -27,7 +28,7 @@ from tests.vault.vault_faults import (
     state_of,
     use_faults,
 )
-from tests.vault.vault_workshop import make_file, read_file, remove_file, until, write_file
+from tests.vault.vault_workshop import make_file, read_file, remove_file, write_file
 
 pytestmark = pytest.mark.usefixtures("still")
 
@@ -153,7 +154,7 @@ async def test_no_segment_names_a_pack_that_has_not_arrived(sim: SimWorkshop, mo
 
         vault.sender.put_until_confirmed = slowly  # type: ignore[method-assign]
         await write_file(vault, b"f", noise(4 * MIB))
-        await until(lambda: any(pack.id for pack in vault.records.local.values()))
+        await until_async(lambda: any(pack.id for pack in vault.records.local.values()))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(vault.sealer.seal)
             with trio.move_on_after(0.3):
@@ -240,7 +241,7 @@ async def seal_without_a_store(vault: Vault) -> None:
     """Seal until it waits for the store."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(vault.sealer.seal)
-        await until(lambda: vault.sender.state.state != "ok")
+        await until_async(lambda: vault.sender.state.state != "ok")
         nursery.cancel_scope.cancel()
 
 
@@ -369,7 +370,7 @@ async def test_a_store_that_is_full_refuses_new_bytes_and_goes_on_by_itself(sim:
         sim.world.quota = sim.world.used() + MIB
         async with trio.open_nursery() as nursery:
             nursery.start_soon(vault.sealer.seal)
-            await until(lambda: vault.sender.state.full)
+            await until_async(lambda: vault.sender.state.full)
             with pytest.raises(Quota):
                 await content.write(0, b"more", 1)
             assert vault.space().free == 0

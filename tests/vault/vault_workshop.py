@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import trio
 
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import LocalSecret, random_bytes
@@ -110,10 +109,3 @@ def remove_file(vault: Vault, name: bytes) -> None:
     assert node is not None
     replica = vault.replica
     vault.submit(Unlink(replica.ino_of(entry.st), replica.extern_ver(entry.lver), replica.extern_ver(node.cver)))
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Return when something that announces itself by no event has come about."""
-    with trio.fail_after(seconds):
-        for _ in iter(condition, True):
-            await trio.sleep(0.01)

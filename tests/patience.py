@@ -1,0 +1,23 @@
+"""Waiting for what another process or thread brings about and nothing announces."""
+
+import time
+from collections.abc import Callable
+
+import trio
+
+__all__ = ["until", "until_async"]
+
+
+def until(condition: Callable[[], object], seconds: float = 60.0, what: str = "it did not come about") -> None:
+    """Return when `condition` holds. AssertionError `what` when that takes longer."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
+async def until_async(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """The same where trio runs. Raises TooSlowError."""
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110 - nothing announces it
+            await trio.sleep(0.01)
