@@ -27,6 +27,10 @@ _SEAL_LATEST: Final = 10.0
 """Seconds: a change is journaled, sealed when nothing followed it, sealed in any case."""
 _HAND_OVER_AFTER: Final = 5_000_000_000
 """ns that a change stays in memory alone while its file is open."""
+_SEAL_APART: Final = 1.5
+"""Seconds from one seal that happens by itself to the next: under load changes travel together."""
+_COALESCE: Final = 0.1
+"""Seconds between two looks whether so much is pending by then that it must not wait any longer."""
 _SEAL_OPS: Final = 4_000
 """Pending operations that are sealed at once: each keeps a kilobyte in memory, and more come while that is done."""
 _LULL: Final = 0.3
@@ -131,8 +135,12 @@ class Upkeep:
         self.spool_full = self._vault.pending_bytes() > self._vault.options.spool_bytes
 
     async def _seal_regularly(self) -> None:
+        pending, not_before = self._vault.pending, trio.current_time()
         while True:
             await self._wait_until_due()
+            while len(pending) < _SEAL_OPS and trio.current_time() < not_before:  # noqa: ASYNC110 - or much is pending
+                await trio.sleep(min(_COALESCE, not_before - trio.current_time()))
+            not_before = trio.current_time() + _SEAL_APART
             try:
                 await self._vault.sealer.seal()
             except CryptfsError as err:
