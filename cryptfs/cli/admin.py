@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "role": ("removing", "Change what a member or device may do."),
     "rotate": ("removing", "Change the key."),
     "reencrypt": ("reencrypting", "Seal anew what lies under older keys."),
+    "adopt": ("adopting", "Take over the packs of somebody else."),
     "late": ("latework", "List changes that arrived after the end of their log."),
     "accept": ("latework", "Have late changes count after all."),
     "discard": ("latework", "Take late changes off the list of this device."),

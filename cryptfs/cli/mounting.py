@@ -36,6 +36,7 @@ Options for -o, which may also stand in NAME.toml, or in the environment as CRYP
   cache_size=N  bytes of local cache (K, M, G, T)
   history_days=N   days that old versions and the trash are kept (administrators)
   collect_hours=N  hours between everybody's word that a pack is unused and its end
+  custodian     take over packs that others hold, once they are a day old (administrators)
   nonempty      on a directory that is not empty, whose files are then hidden
   real_owner    show owners as they are stored, not as you
   log_level=L   error, warning, info, debug

@@ -9,7 +9,7 @@ from cryptfs.errors import UsageError
 
 __all__ = ["gather_options", "parse_size", "split_options"]
 
-_FLAGS: Final = frozenset({"ro", "allow_other", "noxattr", "debug", "nonempty", "real_owner"})
+_FLAGS: Final = frozenset({"ro", "allow_other", "noxattr", "debug", "nonempty", "real_owner", "custodian"})
 _VALUES: Final[Mapping[str, frozenset[str]]] = {
     "atime": frozenset({"noatime", "relatime", "strictatime", "nodiratime"}),
     "fsync": frozenset({"local", "remote"}),

@@ -137,7 +137,7 @@ def _tell_objects(objects: Answer) -> None:
                 )
             )
         elif one["out"]:
-            line(safe(f"Still in the store: {what} of {one['holder']}, which is out: nothing deletes them."))
+            line(safe(f"Still in the store: {what} of {one['holder']}, which is out; a later `collect` deletes them."))
         else:
             line(safe(f"Still in the store: {what} of {one['holder']}, which deletes them itself."))
     count = objects["unused_in_logs"]

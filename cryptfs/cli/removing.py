@@ -5,13 +5,14 @@ from typing import Any, Final
 
 import click
 
-from cryptfs.cli.acting import act
+from cryptfs.cli.acting import act, act_long
+from cryptfs.cli.adopting import tell_adopted
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
 from cryptfs.cli.inviting import ROLE
-from cryptfs.cli.output import document, line, note, safe
+from cryptfs.cli.output import counted, document, line, note, safe, size
 from cryptfs.cli.reencrypting import consequences, exit_code, run, tell
-from cryptfs.errors import NotAllowed
+from cryptfs.errors import CryptfsError, NotAllowed
 from cryptfs.vault.home import VaultHome
 
 __all__ = ["reconcile", "remove", "role", "rotate"]
@@ -52,11 +53,26 @@ def remove(
         devices = ", ".join(chosen["devices"])
         line(safe(f"{chosen['member']} ({devices}) is out, and the key is changed."))
         note("Withdraw the permission at the provider, too: until then the files there can be deleted.")
+    _adopt(home, passphrase_file, chosen, as_json=as_json)
     sealed = _reencrypt(home, passphrase_file, as_json=as_json) if eagerly else None
     if as_json:
         done = {"removed": chosen["entries"], "statement": answer["statement"]}
         document(done | ({} if sealed is None else {"reencrypted": sealed}))
     return 0 if sealed is None else exit_code(sealed)
+
+
+def _adopt(home: VaultHome, passphrase_file: Path | None, chosen: dict[str, Any], *, as_json: bool) -> None:
+    """Copy at once what belongs to the account of who is out. That goes wrong without harm: it can be repeated."""
+    if not chosen["held"]["owned"] or not chosen["held"]["packs"]:
+        return
+    who = chosen["member"]
+    try:
+        answer = act_long(home, passphrase_file, "adopt", who=who)
+    except CryptfsError as err:
+        note(safe(f"Their packs were not taken over: {err} Repeat it: `cryptfs-admin adopt {home.name} '{who}'`."))
+        return
+    if not as_json:
+        tell_adopted(answer)
 
 
 def _reencrypt(home: VaultHome, passphrase_file: Path | None, *, as_json: bool) -> dict[str, Any]:
@@ -79,6 +95,12 @@ def _removal(chosen: dict[str, Any]) -> list[str]:
         "What they wrote stays. What is written from now on they cannot read; what they could read, they may keep.",
         "Changes on their devices that are not in the folder yet will not be merged.",
     ]
+    held = chosen["held"]
+    if held["owned"] and held["packs"]:
+        said.append(
+            f"Their account holds {counted(held['packs'], 'pack')} of this vault, {size(held['bytes'])}: after the "
+            "removal these are copied into yours. Until that is done they can be deleted there."
+        )
     if chosen["added"]:
         said.append(f"They let in {', '.join(chosen['added'])}, who stay: remove them, too, if you do not know them.")
     return said

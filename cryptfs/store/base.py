@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from cryptfs.errors import Retry
 
@@ -30,6 +30,7 @@ __all__ = [
     "Change",
     "Changes",
     "Clock",
+    "Owning",
     "Space",
     "Stat",
     "Store",
@@ -232,6 +233,27 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of descriptors and connections. No call may be running; none may follow."""
+
+
+@runtime_checkable
+class Owning(Protocol):
+    """What a store with `Cap.OWNERS` can do besides: its objects belong to accounts, and only an owner deletes his.
+
+    Several accounts may each own an object under one key (`Cap.TWINS`); readers use any of them that verifies.
+    """
+
+    def take_over(self, key: str, call: Call) -> bool:
+        """Have an object of this account's own under `key`, with the bytes of the one that is there.
+
+        Copied inside the store if it can (`Cap.COPY`); on return the copy has size and sum of the original. Returns
+        whether that was necessary. `NotFound`, `Quota`.
+        """
+
+    def hand_over(self, key: str, call: Call) -> bool:
+        """Delete this account's own object under `key`, if another account has one of the same size and sum there.
+
+        Returns whether one was deleted.
+        """
 
 
 def split_key(key: str) -> tuple[str, str]:

@@ -51,6 +51,7 @@ class SimWorld(MemoryStore):
         super().__init__()
         self.quota = quota
         self.owners: dict[str, str] | None = None  # key -> owner; a dictionary here makes deleting a right of the owner
+        self.twins: dict[str, set[str]] = {}  # key -> accounts with an object of that key besides the owner
         self.visitors = 0  # how many stores were opened onto it
         self.graves: dict[str, bytes] = {}  # deleted or lost, kept for stale reads
 
@@ -67,6 +68,7 @@ class SimWorld(MemoryStore):
         other = SimWorld(self.quota)
         other.restore(self.snapshot())
         other.owners = None if self.owners is None else dict(self.owners)
+        other.twins = {key: set(accounts) for key, accounts in self.twins.items()}
         other.graves = dict(self.graves)
         return other
 
@@ -181,10 +183,37 @@ class SimStore:
             self.deletes[key] += 1
         owners = self.world.owners
         if self.world.stat(key, call) is not None:
-            if owners is not None and owners.get(key, self.account) != self.account:
+            twins = self.world.twins.get(key, set())
+            if self.account in twins:
+                twins.remove(self.account)
+            elif owners is not None and owners.get(key, self.account) != self.account:
                 raise Denied(f"{key} belongs to another account")
-            self.world.lose(key)
+            elif owners is not None and twins:
+                owners[key] = twins.pop()
+            else:
+                self.world.lose(key)
         self._leave("delete")
+
+    def take_over(self, key: str, call: Call) -> bool:
+        """See Owning."""
+        self._enter("copy", key, call)
+        stat, owners = self.world.stat(key, call), self.world.owners
+        if stat is None:
+            raise NotFound(f"no object {key}")
+        twins = self.world.twins.setdefault(key, set())
+        if owners is None or owners.get(key, self.account) == self.account or self.account in twins:
+            return False
+        twins.add(self.account)
+        self._leave("copy")
+        return True
+
+    def hand_over(self, key: str, call: Call) -> bool:
+        """See Owning."""
+        owner, twins = (self.world.owners or {}).get(key), self.world.twins.get(key, set())
+        if not twins or self.account not in {owner, *twins}:
+            return False
+        self.delete(key, call)
+        return True
 
     def list(self, prefix: str, call: Call, after: str = "") -> Iterator[Stat]:
         """See Store."""

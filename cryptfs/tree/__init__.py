@@ -8,11 +8,9 @@ from cryptfs.tree.replica import Node, Notice, Replica
 from cryptfs.tree.rows import Entry
 from cryptfs.tree.schema import ROOT_ST, ReplicaDamaged
 from cryptfs.tree.segment import IntegratedSegment
-from cryptfs.tree.state import Author
 
 __all__ = [
     "ROOT_ST",
-    "Author",
     "Batch",
     "Coalesced",
     "Diff",

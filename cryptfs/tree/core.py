@@ -19,7 +19,7 @@ from cryptfs.tree.merge import apply
 from cryptfs.tree.retirement import Retirements
 from cryptfs.tree.rows import NodeRow, Rows
 from cryptfs.tree.schema import CACHE_KIB, ROOT_ST, WHOLE_CACHE_KIB, open_beside, open_sealed
-from cryptfs.tree.state import Author, State, Step
+from cryptfs.tree.state import State, Step
 from cryptfs.tree.tentative import Tentative
 from cryptfs.tree.times import Times
 from cryptfs.tree.undo import UndoLog
@@ -242,10 +242,6 @@ class Core:
     def set_label(self, label: str, wall_ms: int) -> None:
         """Label of this device and present time, for the names of conflict copies until they are sealed."""
         self._label, self._date = label_of(label), date_of(wall_ms)
-
-    def set_authors(self, authors: Mapping[bytes, Author]) -> None:
-        """What the roster says about the logs; decides who may adopt containers."""
-        self.state.authors = dict(authors)
 
     def meta_get(self, key: str) -> bytes | None:
         """A value of the owner's, or None."""

@@ -170,8 +170,9 @@ def _apply_segment(core: Core, seg: IntegratedSegment, *, first_time: bool) -> N
         hints[n] = min(st_of_k(k), hints.get(n, st_of_k(k)))
     name_containers(core, seg)
     label, date = label_of(seg.label), date_of(seg.wall_ms)
-    wall_ns = wall_ns_of(seg.wall_ms)
-    step = Step(b"", None, seg.stamp, wall_ns, label, date, seg.role, seg.log, checked=seg.checked)
+    step = Step(
+        b"", None, seg.stamp, wall_ns_of(seg.wall_ms), label, date, seg.role, seg.log, seg.inherits, checked=seg.checked
+    )
     for n, op in enumerate(seg.ops, seg.first_op):
         step.op = seg.log + n.to_bytes(8, "big")
         step.hint = hints.get(n)

@@ -20,6 +20,7 @@ class IntegratedSegment(msgspec.Struct, array_like=True, frozen=True):
     device, `role` as in `format/operation_rules.py`; `first_op` number of the first of `ops` in the log; `packs` first
     named here; `body2` its length in bytes. `own`: written by this device, then `ids` maps local numbers k to numbers
     in the log, as far as known. `checked`: its operations have passed `check_op`, as all have that were opened.
+    `inherits`: logs whose containers its author may take over, whatever its role; only where an operation asks for it.
     """
 
     log: bytes
@@ -36,6 +37,7 @@ class IntegratedSegment(msgspec.Struct, array_like=True, frozen=True):
     own: bool = False
     ids: Mapping[int, int] = {}
     checked: bool = False
+    inherits: tuple[bytes, ...] = ()
 
     @property
     def position(self) -> Position:

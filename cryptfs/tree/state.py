@@ -16,7 +16,7 @@ from cryptfs.tree.ids import OP_ID_LEN, Ids
 from cryptfs.tree.rows import Entry, NodeRow, Rows
 from cryptfs.tree.schema import ROOT_ST, ReplicaDamaged
 
-__all__ = ["Author", "Home", "State", "Step"]
+__all__ = ["Home", "State", "Step"]
 
 LOST_NAME: Final = b"lost+found"
 _LOST_MODE: Final = 0o700
@@ -28,8 +28,8 @@ class Step:
 
     `op`: its 24 bytes (provisional while tentative); `k`: its local number while tentative, else None; `stamp` L of the
     segment, -(k + 1) while tentative; `wall_ns` of the segment; `label`, `date` for conflict names; `role` of the
-    author; `log` of the author; `hint` the number that a node made by this operation had while it was tentative;
-    `checked`: its form was looked at when its segment was read.
+    author; `log` of the author; `inherits` the logs whose containers it may take over besides; `hint` the number that a
+    node made by this operation had while it was tentative; `checked`: its form was looked at when its segment was read.
     Collected over a whole segment: `nodes` that changed, `dirs` whose entries changed (and whose mtime was not set by
     hand afterwards), `mtimes` directories whose mtime was. `clean` turns False when anything but the plain outcome
     happens; `invalid` counts what is void.
@@ -43,6 +43,7 @@ class Step:
     date: bytes
     role: int
     log: bytes
+    inherits: tuple[bytes, ...] = ()
     hint: int | None = None
     checked: bool = False
     nodes: set[int] = field(default_factory=set)
@@ -50,15 +51,6 @@ class Step:
     mtimes: set[int] = field(default_factory=set)
     clean: bool = True
     invalid: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Author:
-    """What the roster says about a log: whose it is, whether its device takes over containers, whether it has ended."""
-
-    member: bytes
-    custodian: bool = False
-    ended: bool = False
 
 
 class Back(NamedTuple):
@@ -92,7 +84,6 @@ class State:
         self.rows = rows
         self.ids = ids
         self.facts = facts
-        self.authors: dict[bytes, Author] = {}
 
     # ---- looking
 

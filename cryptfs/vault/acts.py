@@ -16,6 +16,7 @@ from cryptfs.format.join import encode_token
 from cryptfs.group.authority import Tier
 from cryptfs.group.decisions import Decision
 from cryptfs.vault import administration as do
+from cryptfs.vault.adopting import adopt_from
 from cryptfs.vault.invitations import InvitationBook
 from cryptfs.vault.lastseen import last_seen
 from cryptfs.vault.latework import accept, close_log, discard, late_work, log_of
@@ -211,6 +212,7 @@ async def _who(vault: Vault, arguments: Arguments) -> Answer:
         "devices": [one.device.label for one in chosen.entries],
         "roles": [one.role.name.lower() for one in chosen.entries],
         "added": do.added_by(vault, entries),
+        "held": vault.adopter.held_by(entries),
         "last_owner": bool(owners) and all(one.id in entries for one in owners),
         "self": vault.membership.entry is not None and vault.membership.entry.id in entries,
     }
@@ -341,6 +343,7 @@ ACTS: Final[dict[str, Callable[[Vault, Arguments], Awaitable[Answer]]]] = {
     "policy": _policy,
     "crl": _crl,
     "reencrypt_cost": cost,
+    "adopt": adopt_from,
     "late": _late,
     "accept": _accept,
     "discard": _discard,

@@ -18,13 +18,14 @@ import trio
 from cryptfs.errors import CryptfsError, NotAllowed
 from cryptfs.format.content import WHERE_BODY2, WHERE_PACK
 from cryptfs.format.names import pack_name
-from cryptfs.format.operation import Op, Unretire
+from cryptfs.format.operation import Unretire
 from cryptfs.tree.places import Place
 from cryptfs.tree.retirement import Retirement
 from cryptfs.vault.expiry import expire
 from cryptfs.vault.holding import TRIES, Holding
 from cryptfs.vault.retiring import Retiring, Say, wheres
 from cryptfs.vault.rollups import Rollups
+from cryptfs.vault.saying import say_in_log
 from cryptfs.vault.stability import LogSight, owing, sight_of
 
 if TYPE_CHECKING:
@@ -129,10 +130,11 @@ class Collector:
         await vault.exchange.pull()
         vault.check_may_seal()
         await vault.acknowledging.now()  # others may wait for this device's word, too
+        await vault.adopter.settle_estates(say)
         done.expired = await expire(vault, self.stable(), everything=history)
         if done.expired >= 0:
             say("Old versions and the trash are let go.")
-            await self._seal([])
+            await say_in_log(vault, [])
         await self._retire(done, everything=now, say=say)
         self._note()
         self._hear()
@@ -167,16 +169,7 @@ class Collector:
         done.retired, done.retired_bytes = len(retired.packs), sum(one.size for one in retired.packs)
         if retired.ops:
             say(f"Retiring {done.retired} packs.")
-            await self._seal(retired.ops)
-
-    async def _seal(self, ops: list[Op]) -> None:
-        """Have the store hold these operations, in order, and all that came before. Raises as sealing does."""
-        vault = self._vault
-        for op in ops:
-            vault.submit(op)
-        upto = vault.next_k
-        while (oldest := vault.pending.oldest_k) is not None and oldest < upto:
-            await vault.sealer.seal()
+            await say_in_log(self._vault, retired.ops)
 
     async def _roll_up(self, done: Collected, *, now: bool, say: Say) -> None:
         rolled = await self._rollups.run(now=now)
@@ -225,7 +218,7 @@ class Collector:
         if again:
             done.used_again = len(again)
             say(f"{len(again)} packs are in use again.")
-            await self._seal([Unretire(some) for some in wheres(again)])
+            await say_in_log(vault, [Unretire(some) for some in wheres(again)])
             self._note()
         sizes = {one.place: self._size(one) for one in free}
         for number, one in enumerate(free, 1):

@@ -12,11 +12,12 @@ import msgspec
 
 from cryptfs.errors import CryptfsError, NotAllowed, UsageError
 from cryptfs.format.operation import Create, Link, Put, Rename, Unlink
-from cryptfs.format.statement import CLOSE_LOST, CLOSE_SUSPENDED, Accept, Add, Close, Cut, Genesis, NewLog
+from cryptfs.format.statement import CLOSE_LOST, CLOSE_SUSPENDED, Accept, Close, Cut, NewLog
 from cryptfs.group.ends import HeldSegment, closers
 from cryptfs.tree.segment import IntegratedSegment
 from cryptfs.vault.administration import state
 from cryptfs.vault.info import path_of
+from cryptfs.vault.people import called
 from cryptfs.vault.vault import Vault
 
 __all__ = ["Late", "accept", "close_log", "discard", "late_work", "log_of"]
@@ -132,21 +133,15 @@ def log_of(vault: Vault, word: str) -> bytes:
     known = {one: graph.log_owner(one) for one in {*vault.standing.logs.ids(), *vault.reader.late}}
     found = [one for one in known if len(word) >= 6 and one.hex().startswith(word.lower())]
     found = found or [
-        one for one in vault.reader.late if (owner := known[one]) is not None and word in _called(vault, owner.entry)
+        one
+        for one in vault.reader.late
+        if (owner := known[one]) is not None and word in called(vault.membership, owner.entry)
     ]
     if len(found) != 1:
         raise UsageError(
             f"There is {'no' if not found else 'more than one'} log '{word}'.", "See `cryptfs-admin late`."
         )
     return found[0]
-
-
-def _called(vault: Vault, entry: bytes) -> set[str]:
-    """All ways to say who an entry is, also one that is out: as `late` shows it, NAME, and NAME/DEVICE."""
-    graph = vault.membership.graph
-    op = graph.node(entry).statement.payload.op
-    names = {vault.membership.name_of(entry)}
-    return names | {op.display, f"{op.display}/{op.device.label}"} if isinstance(op, Add | Genesis) else names
 
 
 async def accept(vault: Vault, log_id: bytes, upto: int = -1) -> int:

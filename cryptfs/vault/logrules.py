@@ -8,6 +8,7 @@ from cryptfs.errors import Invalid
 from cryptfs.format.segment import RawSegment, SegmentBody, open_segment, verify_segment
 from cryptfs.format.segment_body import LogHead
 from cryptfs.group.ends import LogEnd
+from cryptfs.group.heirs import inherited
 from cryptfs.group.membership import Membership
 from cryptfs.group.validity import Claim, Missing, Placed, judge_segment
 from cryptfs.tree.segment import IntegratedSegment
@@ -49,4 +50,5 @@ class LogRules:
             label=membership.name_of(owner.entry) if owner is not None else "",
             role=int(owner.tier) if owner is not None else 0, first_op=body.first_op, ops=body.ops, packs=body.packs,
             body2=len(raw.body2), own=own, ids=ids if own else {}, checked=True,
+            inherits=inherited(membership.graph, raw.log_id, body.mheads, body.ops),
         )  # fmt: skip

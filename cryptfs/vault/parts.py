@@ -31,6 +31,7 @@ class VaultOptions:
     `history_s`: seconds that old versions and the trash are kept; `collect_delay_s`: seconds between everybody's word
     that a pack is unused and its end; `settle_s`: seconds until what was saved in small pieces is copied together;
     `rollup_delay_s`: seconds between everybody's word that segments were read, and their end as objects of their own.
+    `custodian`: whether this device takes over what others hold, and what their accounts own.
     """
 
     read_only: bool = False
@@ -40,6 +41,7 @@ class VaultOptions:
     collect_delay_s: float = 86_400
     settle_s: float = 7 * 86_400
     rollup_delay_s: float = 86_400
+    custodian: bool = False
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> Self:
@@ -48,7 +50,7 @@ class VaultOptions:
         for name, field, unit in _FROM_OPTIONS:
             if name in options:
                 given[field] = int(options[name]) * unit
-        return cls(read_only=options.get("ro") == "yes", **given)
+        return cls(read_only=options.get("ro") == "yes", custodian=options.get("custodian") == "yes", **given)
 
 
 @dataclass(slots=True)

@@ -10,13 +10,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptfs.errors import UsageError
-from cryptfs.format.statement import Close
+from cryptfs.format.statement import Add, Close, Genesis
 from cryptfs.group.authority import Tier
 from cryptfs.group.membership import Membership
 from cryptfs.group.roster import Entry
 from cryptfs.vault.certificates import Finding
 
-__all__ = ["Chosen", "choose", "describe", "in_order", "instant", "member_named", "role_named", "unused_label"]
+__all__ = [
+    "Chosen",
+    "called",
+    "choose",
+    "describe",
+    "in_order",
+    "instant",
+    "member_named",
+    "role_named",
+    "unused_label",
+]
 
 _ID_MIN: Final = 6
 """Hex digits of an id that are enough to mean it."""
@@ -47,6 +57,13 @@ def in_order(membership: Membership) -> list[Entry]:
     return sorted(
         roster, key=lambda one: (-best[one.member], one.display, one.member, -one.role, one.device.label, one.id)
     )
+
+
+def called(membership: Membership, entry: bytes) -> set[str]:
+    """All ways to say who an entry is, also one that is out: as lists show it, NAME, and NAME/DEVICE."""
+    op = membership.graph.node(entry).statement.payload.op
+    names = {membership.name_of(entry)}
+    return names | {op.display, f"{op.display}/{op.device.label}"} if isinstance(op, Add | Genesis) else names
 
 
 def choose(membership: Membership, word: str) -> Chosen:

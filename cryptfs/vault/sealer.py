@@ -22,6 +22,7 @@ from cryptfs.format.names import segment_name
 from cryptfs.format.operation import Create, Op, OpId, Put, Relocate
 from cryptfs.format.pack import PACK_SHARED
 from cryptfs.format.segment import LogHead, PackRef, RawSegment, SegmentBody, build_segment, parse_segment
+from cryptfs.group.heirs import inherited
 from cryptfs.tree.coalesce import Coalesced
 from cryptfs.tree.facts import anchored
 from cryptfs.tree.finalise import finalise
@@ -332,6 +333,7 @@ class Sealer:
             log=raw.log_id, seq=raw.seq, digest=raw.digest, stamp=work.stamp, wall_ms=work.wall_ms,
             label=standing.label, role=int(standing.role or 0), first_op=standing.log.next_n, ops=tuple(ops),
             packs=work.packs, body2=len(raw.body2), own=True, ids=ids,
+            inherits=inherited(vault.membership.graph, raw.log_id, work.mheads, ops),
         )  # fmt: skip
         stable = segment.stamp if standing.alone else -1
         vanished = work.coalesced.vanished

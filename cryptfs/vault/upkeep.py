@@ -154,6 +154,7 @@ class Upkeep:
         while True:
             try:
                 await self._vault.collector.run()
+                await self._vault.adopter.keep()
             except CryptfsError as err:
                 self.note("collecting", err)
             else:

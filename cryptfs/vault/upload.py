@@ -17,7 +17,7 @@ import trio
 from cryptfs.crypto.keys import chance
 from cryptfs.errors import Auth, Denied, NotFound, Quota, Retry, StoreError, StoreGone
 from cryptfs.faults import Faults
-from cryptfs.store.base import Abort, Call, Changes, Stat, Store
+from cryptfs.store.base import Abort, Call, Cap, Changes, Owning, Stat, Store
 from cryptfs.store.retry import Backoff, Limits
 
 __all__ = ["PATIENCE", "READ_SECONDS", "Sender", "StoreState"]
@@ -221,6 +221,25 @@ class Sender:
             await self._call(lambda call: self.store.delete(key, call), READ_SECONDS, self._lane(key, self._writes))
         except NotFound:
             return
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether objects belong to accounts, and only their owner can delete them."""
+        return isinstance(self.store, Owning) and Cap.OWNERS in self.store.caps
+
+    async def take_over(self, key: str) -> bool:
+        """Have the object belong to this account; False if it does already. Raises NotFound, Quota, StoreError."""
+        store = self.store
+        if not isinstance(store, Owning) or not self.has_owners:
+            return False
+        return await self._call(lambda call: store.take_over(key, call), _CALL_SECONDS, self._lane(key, self._writes))
+
+    async def hand_over(self, key: str) -> bool:
+        """Delete this account's copy of what another account has as well; whether there was one. Raises StoreError."""
+        store = self.store
+        if not isinstance(store, Owning) or not self.has_owners:
+            return False
+        return await self._call(lambda call: store.hand_over(key, call), _CALL_SECONDS, self._lane(key, self._writes))
 
     async def dates(self, prefix: str) -> dict[str, int]:
         """When the store says that it got each object, ms since 1970. Raises StoreError."""

@@ -30,6 +30,7 @@ from cryptfs.format.pack import PackHint
 from cryptfs.group.keyring import Keyring
 from cryptfs.group.membership import Membership
 from cryptfs.vault.acknowledging import Acknowledging
+from cryptfs.vault.adopting import Adopter
 from cryptfs.vault.certificates import Certificates
 from cryptfs.vault.checkpointing import Checkpointing
 from cryptfs.vault.chunkmap import Delta, encode_delta
@@ -111,6 +112,7 @@ class Vault(Contents):
             parts.home.revocation_dir, self.sender, self.membership, self.wall_ms, lambda: self.trust.memory
         )
         self.horizon = Horizon(self.standing, self.replica)
+        self.adopter = Adopter(self)
         self.collector = Collector(self)
         self.acknowledging = Acknowledging(self)
         self.exchange = Exchange(self)

@@ -21,7 +21,9 @@ class Script:
         self.stamp = 0
         self.counts: dict[bytes, tuple[int, int]] = {}
 
-    def segment(self, who: bytes, *ops: Op, role: int = 1, packs: tuple[PackRef, ...] = ()) -> IntegratedSegment:
+    def segment(
+        self, who: bytes, *ops: Op, role: int = 1, packs: tuple[PackRef, ...] = (), inherits: tuple[bytes, ...] = ()
+    ) -> IntegratedSegment:
         """A segment that comes last of all."""
         self.stamp += 1
         seq, first = self.counts.get(who, (0, 0))
@@ -29,11 +31,13 @@ class Script:
         label = {ANNA: "Anna", BOB: "Bob"}.get(who, "Eve")
         digest = who + self.stamp.to_bytes(16, "big")
         wall = WALL_MS + self.stamp * 1000
-        return IntegratedSegment(who, seq, digest, self.stamp, wall, label, role, first, ops, packs)
+        return IntegratedSegment(who, seq, digest, self.stamp, wall, label, role, first, ops, packs, inherits=inherits)
 
-    def write(self, who: bytes, *ops: Op, role: int = 1, packs: tuple[PackRef, ...] = ()) -> Ver:
+    def write(
+        self, who: bytes, *ops: Op, role: int = 1, packs: tuple[PackRef, ...] = (), inherits: tuple[bytes, ...] = ()
+    ) -> Ver:
         """Apply operations of `who`; returns the version that the last of them makes."""
-        seg = self.segment(who, *ops, role=role, packs=packs)
+        seg = self.segment(who, *ops, role=role, packs=packs, inherits=inherits)
         self.replica.integrate([seg])
         check_tree(self.replica)
         return (OpId(who, seg.first_op + len(ops) - 1),)

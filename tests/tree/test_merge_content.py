@@ -20,7 +20,6 @@ from cryptfs.format.operation import (
     Where,
 )
 from cryptfs.format.segment_body import PackRef
-from cryptfs.tree import Author
 from cryptfs.tree.merge_containers import Moved, moved_ranges
 from tests.simulation.tree_device import content_of
 from tests.simulation.tree_script import ANNA, BOB, Script, copy, edit, made, make_file, make_folder
@@ -234,17 +233,15 @@ def test_row_33_who_is_entitled_adopts() -> None:
     s = Script()
     s.write(ANNA, make_file(s.root, b"a"), packs=(PackRef(PACK, 100, 1),))
     take = Adopted((Where(1, PACK),))
-    assert s.unchanged_by(BOB, take), "no roster, nobody is entitled"
-    s.replica.set_authors({ANNA: Author(b"anna"), BOB: Author(b"bob")})
-    assert s.unchanged_by(BOB, take), "another member"
-    for bob in (Author(b"bob", custodian=True), Author(b"anna")):
-        s.replica.set_authors({ANNA: Author(b"anna", ended=True), BOB: bob})
-        s.write(BOB, take)
-        assert pack_state(s)[0] == BOB
-        s.write(ANNA, make_file(s.root, b"x"))
-        s.replica.set_authors({BOB: Author(b"bob", ended=True), ANNA: Author(b"anna")})
-        s.write(ANNA, take)
-        assert pack_state(s)[0] == ANNA
+    assert s.unchanged_by(BOB, take), "neither an administrator nor an heir"
+    s.write(BOB, take, inherits=(ANNA,))
+    assert pack_state(s)[0] == BOB
+    assert s.unchanged_by(ANNA, take), "it is Bob's now"
+    s.write(ANNA, take, role=2)
+    assert pack_state(s)[0] == ANNA
+    s.write(ANNA, Retire((Where(1, PACK),)))
+    s.write(BOB, take, Unretire((Where(1, PACK),)), inherits=(ANNA,))
+    assert pack_state(s)[:2] == (BOB, 0)
 
 
 def test_row_34_expire_by_an_administrator_drops_what_was_superseded_or_deleted() -> None:
