@@ -9,9 +9,9 @@ import pytest
 
 from cryptfs.store.drive.access import save_access
 from tests.cli.people import Person
-from tests.cli.test_group_mounts import until
 from tests.drive_emulator import Emulator
 from tests.drive_store import access
+from tests.patience import until
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 

@@ -11,8 +11,9 @@ from cryptfs.errors import Damaged, HostileStore, Retry, StoreGone
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.sparse import SparseCopy
 from cryptfs.vault.vault import Vault
+from tests.patience import until_async
 from tests.vault.vault_faults import SimWorkshop, cached_packs, empty_cache
-from tests.vault.vault_workshop import read_file, until, write_file
+from tests.vault.vault_workshop import read_file, write_file
 
 pytestmark = pytest.mark.usefixtures("still")
 
@@ -92,7 +93,7 @@ async def test_reading_through_a_large_file_fetches_every_byte_once_and_many_ran
         assert count.gets < 24
         assert 3 <= most[0] <= 8
         containers = [one for one in vault.cache._known.values() if one.where == 1]
-        await until(lambda: all(one.verified for one in containers))
+        await until_async(lambda: all(one.verified for one in containers))
         assert not any(path.suffix == ".part" for path in cached_packs(sim))
 
 
