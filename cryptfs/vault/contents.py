@@ -56,14 +56,18 @@ class Contents:
         content.opens += 1
         return content
 
-    def superseded(self, st: int) -> bool:
-        """Others made a newer version of `st`; returns whether who has it open does not see that yet."""
+    def superseded(self, st: int, *, asked: bool = False) -> bool:
+        """There is a newer version of `st`; returns whether who has it open does not see that yet.
+
+        By others, unless `asked`: somebody on this machine wants that version to be what the file is, at once.
+        """
         content = self.files.get(st)
         if content is None:
             return False
-        if self.keeping(content) and not _busy(content):
+        if not asked and self.keeping(content) and not _busy(content):
             self.outdated.setdefault(content, trio.current_time())
             return True
+        self.outdated.pop(content, None)
         content.superseded()
         self.drop_if_idle(content)
         return False

@@ -192,10 +192,10 @@ class Exchange:
 
     def show(self, change: Callable[[], object]) -> None:
         """Make changes that no program asked the kernel for, and tell who has to know. No waiting."""
-        self.tell(watched(self._vault.replica, change))
+        self.tell(watched(self._vault.replica, change), asked=True)
 
-    def tell(self, diff: Diff) -> None:
-        """The tree changed: files that are open follow, and the kernel hears of it."""
+    def tell(self, diff: Diff, *, asked: bool = False) -> None:
+        """The tree changed: files that are open follow, at once if that was `asked` for; and the kernel hears of it."""
         vault = self._vault
         vault.follow()
         for st in diff.records:
@@ -203,7 +203,7 @@ class Exchange:
             if content is not None and content not in vault.outdated:
                 content.superseded(same_bytes=True)
                 vault.drop_if_idle(content)
-        later = {st for st in diff.contents if vault.superseded(st)}
+        later = {st for st in diff.contents if vault.superseded(st, asked=asked)}
         self.announce(diff.entries, [*(diff.contents - later), *(diff.attributes - diff.contents)])
 
     def announce(self, entries: Iterable[tuple[int, bytes]], nodes: Iterable[int]) -> None:
