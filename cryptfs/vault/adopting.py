@@ -189,6 +189,7 @@ class Adopter:
         vault = self._vault
         if not ready:
             return
+        vault.faults.step("adopt.say")
         await say_in_log(vault, [Adopted(some) for some in wheres(ready)])
         held = vault.standing.log_id
         taken = [one for one in ready if (row := vault.replica.rows.container(*one)) is not None and row.holder == held]
@@ -220,6 +221,7 @@ class Adopter:
         if not vault.sender.has_owners:
             return 0
         for (ident,) in vault.replica.question(_OF_OTHERS, (WHERE_PACK, vault.standing.log_id)):
+            vault.faults.step("adopt.let-go")
             try:
                 count += await vault.sender.hand_over(pack_name(bytes(ident)))
             except CryptfsError as err:
