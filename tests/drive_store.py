@@ -1,12 +1,17 @@
 """The Drive store of an account of an emulated Drive, as tests want it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
+from cryptfs.crypto import keyfile
 from cryptfs.faults import Faults
 from cryptfs.store.drive.access import DriveAccess
 from cryptfs.store.drive.quota import Limits
 from cryptfs.store.drive.store import DriveStore
+from cryptfs.vault.home import VaultHome
+from cryptfs.vault.logins import keep_login, keep_pending
 from tests.drive_emulator import Emulator
 
 QUICK = Limits(rate=10_000, rate_max=10_000, rate_min=5_000, burst=10_000, minute_units=10**9)
@@ -19,6 +24,16 @@ def access(emulator: Emulator, email: str) -> DriveAccess:
     return DriveAccess(
         login["client_id"], login["client_secret"], login["refresh_token"], login["token_uri"], email, emulator.url
     )
+
+
+def log_in(home: Path, login: DriveAccess, vault: str | None = None) -> None:
+    """What `cryptfs login` leaves in CRYPTFS_HOME `home`: for the next vault, or `vault`, which has no passphrase."""
+    with mock.patch.dict(os.environ, CRYPTFS_HOME=str(home)):
+        if vault is None:
+            keep_pending(login)
+        else:
+            place = VaultHome.of(vault)
+            keep_login(place, keyfile.decode(place.keys_file.read_bytes(), None), login)
 
 
 def drive_store(

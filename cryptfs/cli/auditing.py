@@ -1,8 +1,8 @@
 """`cryptfs-admin audit`: who did what, in the order of who had seen what, each act signed; and what is odd."""
 
-import contextlib
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -13,6 +13,7 @@ from cryptfs.cli.evidence import read_membership
 from cryptfs.cli.joining import at_store
 from cryptfs.cli.output import document, line, safe, table
 from cryptfs.cli.unlocking import unlock
+from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import eid
 from cryptfs.format.statement import (
     HOW_CERTIFICATE,
@@ -35,7 +36,7 @@ from cryptfs.group.membership import Membership
 from cryptfs.vault.certificates import certificates_at
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.people import instant
-from cryptfs.vault.stores import store_at
+from cryptfs.vault.stores import store_beside
 
 __all__ = ["audit"]
 
@@ -54,10 +55,10 @@ def audit(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
     """
     home = VaultHome.of(name)
     keys = unlock(home, passphrase_file)
-    with contextlib.closing(store_at(home.read_settings().store)) as store:
+    with closing(store_beside(home.read_settings().store, home, keys)) as store:
         membership = read_membership(store, keys)
     acts = [_described(membership, node) for node in _in_order(membership)]
-    remarks = [*_remarks(membership), *trio.run(_certificate_remarks, home, membership)]
+    remarks = [*_remarks(membership), *trio.run(_certificate_remarks, home, keys, membership)]
     if as_json:
         document({"acts": acts, "remarks": remarks})
         return
@@ -70,8 +71,8 @@ def audit(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
         line(safe(f"REMARK  {remark}"))
 
 
-async def _certificate_remarks(home: VaultHome, membership: Membership) -> list[str]:
-    async with at_store(home.read_settings().store) as sender:
+async def _certificate_remarks(home: VaultHome, keys: DeviceKeys, membership: Membership) -> list[str]:
+    async with at_store(home.read_settings().store, home, keys) as sender:
         found = await certificates_at(sender, home, membership, lambda: time.time_ns() // 1_000_000)
     return [
         f"the certificate of {membership.name_of(one.entry)}: {one.remark}" + ("; it gets no new keys" * one.refused)

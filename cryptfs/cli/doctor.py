@@ -6,36 +6,29 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 from cryptfs import VERSION
 from cryptfs.cli.control import Daemon
 from cryptfs.cli.deadmount import dead_mount
+from cryptfs.cli.drivedoctor import examine_drive
+from cryptfs.cli.finding import Finding
 from cryptfs.cli.options import gather_options
 from cryptfs.cli.output import size
+from cryptfs.cli.unlocking import unlock
 from cryptfs.crypto.keyfile import is_protected
 from cryptfs.errors import CryptfsError
 from cryptfs.format.statement import genesis_vault
-from cryptfs.store import Call
+from cryptfs.store import Call, Store, parse_store_url
 from cryptfs.vault.home import VaultHome
-from cryptfs.vault.stores import store_at
+from cryptfs.vault.logins import login_of
+from cryptfs.vault.stores import store_beside, store_of_newcomer
 
 __all__ = ["Finding", "examine_machine", "examine_vault"]
-
-Verdict = Literal["ok", "warn", "fail"]
 
 _STORE_SECONDS: Final = 20.0
 _DISK_LOW: Final = 1 << 30
 """Bytes. A single large file may need as much for its unsent packs."""
-
-
-class Finding(NamedTuple):
-    """One answer. `advice` is empty when all is well."""
-
-    subject: str
-    verdict: Verdict
-    text: str
-    advice: str = ""
 
 
 def examine_machine() -> Iterator[Finding]:
@@ -47,15 +40,22 @@ def examine_machine() -> Iterator[Finding]:
     yield _other_users()
 
 
-def examine_vault(home: VaultHome) -> Iterator[Finding]:
-    """Whether the vault `home` can be opened here, without its passphrase."""
+def examine_vault(home: VaultHome, passphrase_file: Path | None) -> Iterator[Finding]:
+    """Whether the vault `home` can be opened here. Nobody is asked for a passphrase."""
     home.require()
     for subject, check in _VAULT_CHECKS.items():
         try:
             yield check(subject, home)
         except (CryptfsError, OSError) as err:
-            advice = err.advice if isinstance(err, CryptfsError) else "Check that file."
-            yield Finding(subject, "fail", str(err), advice)
+            yield _failed(subject, err)
+    try:
+        yield from _place(home, passphrase_file)
+    except (CryptfsError, OSError) as err:
+        yield _failed("store", err)
+
+
+def _failed(subject: str, err: CryptfsError | OSError) -> Finding:
+    return Finding(subject, "fail", str(err), err.advice if isinstance(err, CryptfsError) else "Check that file.")
 
 
 def _fuse_device() -> Finding:
@@ -134,9 +134,32 @@ def _disk(subject: str, home: VaultHome) -> Finding:
     return Finding(subject, "ok", f"{size(free)} left in {home.data_dir}")
 
 
-def _store(subject: str, home: VaultHome) -> Finding:
-    settings = home.read_settings()
-    store = store_at(settings.store)
+def _place(home: VaultHome, passphrase_file: Path | None) -> Iterator[Finding]:
+    """The store. A login at a provider is sealed under the keys: it takes them to ask there."""
+    address = home.read_settings().store
+    url = parse_store_url(address)
+    if url.scheme != "gdrive":
+        yield _store(address, store_of_newcomer(address))
+        return
+    if passphrase_file is None and is_protected(home.keys_file.read_bytes()):
+        yield Finding("store", "ok", f"{address}; {_as_mounted(home)}")
+        return
+    keys = unlock(home, passphrase_file)
+    found = list(examine_drive(login_of(home, keys), url.place))
+    yield from found
+    if all(one.verdict != "fail" for one in found):
+        yield _store(address, store_beside(address, home, keys))
+
+
+def _as_mounted(home: VaultHome) -> str:
+    daemon = Daemon.find(home)
+    if daemon is None:
+        return "not asked: its login is sealed under the passphrase (--passphrase-file)"
+    with daemon:
+        return f"the mount says of it: {daemon.ask('status').get('store')}"
+
+
+def _store(address: str, store: Store) -> Finding:
     try:
         call = Call.within(_STORE_SECONDS)
         vault = genesis_vault(store.get("genesis", call))
@@ -144,7 +167,7 @@ def _store(subject: str, home: VaultHome) -> Finding:
     finally:
         store.close()
     room = f", {size(space.free)} left" if space else ""
-    return Finding(subject, "ok", f"{settings.store} answers (vault {vault.hex()[:16]}{room})")
+    return Finding("store", "ok", f"{address} answers (vault {vault.hex()[:16]}{room})")
 
 
 _VAULT_CHECKS: Final[dict[str, Callable[[str, VaultHome], Finding]]] = {
@@ -152,5 +175,4 @@ _VAULT_CHECKS: Final[dict[str, Callable[[str, VaultHome], Finding]]] = {
     "options": _options,
     "mount": _mount,
     "local disk": _disk,
-    "store": _store,
 }

@@ -31,7 +31,8 @@ from cryptfs.group.handing import examine_under
 from cryptfs.store import Call, Retries, parse_store_url
 from cryptfs.vault.disk import local_disk, sync_directory
 from cryptfs.vault.home import VaultHome
-from cryptfs.vault.stores import settle_address, store_at
+from cryptfs.vault.logins import adopt_login
+from cryptfs.vault.stores import settle_address, store_of_newcomer
 
 __all__ = ["init"]
 
@@ -111,6 +112,7 @@ def init(
             recovery_file.unlink(missing_ok=True)  # words of a vault that never came to be
         raise
     home.write_settings(url)
+    adopt_login(home, keys, url)
     new.replace(home.keys_file)
 
     line(f"The vault '{name}' is ready in {url}.")
@@ -127,7 +129,7 @@ def _check_empty(url: str) -> None:
             visible = [entry.name for entry in entries if not entry.name.startswith(".")]
         if visible and "genesis" not in visible:
             raise UsageError(f"{folder} is not empty.", "Name a new or empty folder.")
-    with contextlib.closing(store_at(url)) as store:
+    with contextlib.closing(store_of_newcomer(url)) as store:
         if store.stat("genesis", Call.within(_UPLOAD_SECONDS)) is not None:
             raise UsageError("There is a vault in that folder already.", "Name a new or empty folder.")
 
@@ -239,7 +241,7 @@ def _upload(url: str, objects: Objects) -> None:
     """Put the first objects into the folder; takes them back out if one fails, so that `init` can be run again."""
     done: list[str] = []
     retries = Retries(chance())
-    with contextlib.closing(store_at(url)) as store:
+    with contextlib.closing(store_of_newcomer(url)) as store:
         try:
             for key, data in objects:
                 retries.run(functools.partial(store.put, key, data), Call.within(_UPLOAD_SECONDS))

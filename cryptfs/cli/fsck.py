@@ -10,11 +10,12 @@ import trio
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.checking import Report, check_vault
 from cryptfs.cli.control import Answer, Daemon
-from cryptfs.cli.opening import open_here
+from cryptfs.cli.opening import open_with
 from cryptfs.cli.output import counted, document, line, note, progress, safe, size
+from cryptfs.cli.unlocking import unlock
 from cryptfs.errors import HostileStore
 from cryptfs.vault.home import VaultHome
-from cryptfs.vault.stores import store_at
+from cryptfs.vault.stores import store_beside
 
 __all__ = ["fsck"]
 
@@ -68,9 +69,10 @@ def _show(answer: Answer) -> None:
 async def _check(
     home: VaultHome, passphrase_file: Path | None, percent: float, heal: bool
 ) -> tuple[Report, Answer | None]:
-    async with open_here(home, passphrase_file, read_only=True) as vault:
+    keys = unlock(home, passphrase_file)
+    async with open_with(home, keys, read_only=True) as vault:
         healed = (await vault.healer.heal(note)).as_json() if heal else None
-        store = store_at(home.read_settings().store)
+        store = store_beside(home.read_settings().store, home, keys)
         try:
             with progress("Checking", None) as advance:
                 return await check_vault(vault, store, percent, advance), healed

@@ -1,11 +1,13 @@
 """`cryptfs doctor`: whether this machine is fit to mount vaults, and how it reaches them."""
 
+from pathlib import Path
 from typing import Final
 
 import click
 
-from cryptfs.cli.arguments import json_option, vault_argument
-from cryptfs.cli.doctor import Finding, examine_machine, examine_vault
+from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
+from cryptfs.cli.doctor import examine_machine, examine_vault
+from cryptfs.cli.finding import Finding
 from cryptfs.cli.output import document, line, safe
 from cryptfs.errors import ConfigError
 from cryptfs.vault.home import VaultHome, known_vaults
@@ -18,14 +20,16 @@ _SIGN: Final = {"ok": "ok  ", "warn": "note", "fail": "FAIL"}
 @click.command(short_help="Check this machine, and how it reaches a vault.")
 @vault_argument(required=False)
 @json_option()
-def doctor(*, name: str | None, as_json: bool) -> int:
+@passphrase_option()
+def doctor(*, name: str | None, as_json: bool, passphrase_file: Path | None) -> int:
     """Check whether this machine can mount vaults, and whether the vault NAME (or each one) can be reached.
 
-    Needs no passphrase and changes nothing. The exit code is 78 when something is wrong.
+    Asks for no passphrase and changes nothing; with --passphrase-file it also asks at Google Drive about a vault that
+    lies there. The exit code is 78 when something is wrong.
     """
     findings: dict[str, list[Finding]] = {"this machine": list(examine_machine())}
     for vault in [name] if name else known_vaults():
-        findings[vault] = list(examine_vault(VaultHome.of(vault)))
+        findings[vault] = list(examine_vault(VaultHome.of(vault), passphrase_file))
     if as_json:
         document({of: [finding._asdict() for finding in found] for of, found in findings.items()})
     else:

@@ -17,6 +17,7 @@ from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
 from cryptfs.cli.control import require_unmounted
 from cryptfs.cli.inviting import NAMELESS
+from cryptfs.cli.loggingin import need_login
 from cryptfs.cli.mounting import mount_apart, place_for
 from cryptfs.cli.opening import open_here
 from cryptfs.cli.output import document, line, note, safe
@@ -32,13 +33,15 @@ from cryptfs.errors import ConfigError, NotAllowed, NotFound, NotLetIn, StoreErr
 from cryptfs.faults import Faults
 from cryptfs.format.join import Token, decode_token
 from cryptfs.group.membership import Membership
+from cryptfs.store.drive.clientid import split_locator
 from cryptfs.vault.disk import local_disk
-from cryptfs.vault.home import VaultHome
+from cryptfs.vault.home import VaultHome, known_vaults
 from cryptfs.vault.joining import Joining, look, words_of
 from cryptfs.vault.leaving import leave_vault
+from cryptfs.vault.logins import adopt_login
 from cryptfs.vault.recovering import check_recovery
 from cryptfs.vault.sealedfile import write_durably
-from cryptfs.vault.stores import settle_address, store_at
+from cryptfs.vault.stores import settle_address, store_beside, store_of_newcomer
 from cryptfs.vault.upload import Sender
 
 __all__ = ["at_store", "join", "leave", "make_keys", "settle"]
@@ -84,7 +87,13 @@ def join(
     """
     ticket = decode_token(token)
     brought = read_pair(cert, key)
-    url = settle_address(address or ticket.locator)
+    place, client = split_locator(address or ticket.locator)
+    name = name or _waiting_at(place)
+    if name is not None and place.startswith("gdrive:") and VaultHome.of(name).exists():
+        url = VaultHome.of(name).read_settings().store  # asked for already, and its login is sealed
+    else:
+        need_login(place, client, token)
+        url = settle_address(place)
     name = name or trio.run(_name_in, ticket, url)
     home = VaultHome.of(name)
     point = place_for(home, mountpoint) if mount or mountpoint is not None else None
@@ -112,6 +121,13 @@ def join(
         line(f"This device is in. {where}")
     else:
         line(f"The request is in the folder. Once it is approved, mount the vault with `cryptfs mount {name}`.")
+
+
+def _waiting_at(place: str) -> str | None:
+    """The vault of this device that lies at `place` on Google Drive, from an earlier attempt."""
+    if not place.startswith("gdrive:"):
+        return None
+    return next((name for name in known_vaults() if VaultHome.of(name).read_settings().store == place), None)
 
 
 def _known_keys(home: VaultHome, ticket: Token, brought: KeyPair | None, passphrase_file: Path | None) -> DeviceKeys:
@@ -158,9 +174,10 @@ def make_keys(
 
 
 def settle(home: VaultHome, url: str, keys: DeviceKeys, passphrase: bytes | None) -> None:
-    """Keys and settings of the new vault on this disk, before anything is asked for with them."""
+    """Keys, settings and login of the new vault on this disk, before anything is asked for with them."""
     home.create_dirs()
     home.write_settings(url)
+    adopt_login(home, keys, url)
     write_durably(home.keys_file, keyfile.encode(keys, passphrase))
 
 
@@ -168,9 +185,9 @@ def settle(home: VaultHome, url: str, keys: DeviceKeys, passphrase: bytes | None
 
 
 @asynccontextmanager
-async def at_store(url: str) -> AsyncIterator[Sender]:
-    """The store at `url`, for commands that have no vault open."""
-    sender = Sender(store_at(url), Faults())
+async def at_store(url: str, home: VaultHome | None = None, keys: DeviceKeys | None = None) -> AsyncIterator[Sender]:
+    """The store at `url`, for commands that have no vault open. Without `home` and `keys`: of a vault to come."""
+    sender = Sender(store_of_newcomer(url) if home is None or keys is None else store_beside(url, home, keys), Faults())
     try:
         yield sender
     finally:
@@ -212,7 +229,7 @@ def _elsewhere(url: str) -> ConfigError:
 async def _ask(home: VaultHome, url: str, keys: DeviceKeys, wait: bool) -> bool:
     """Post the request, show the words, wait if wanted; whether this device is in."""
     joining = Joining(home, keys)
-    async with at_store(url) as sender:
+    async with at_store(url, home, keys) as sender:
         membership = await look(sender, keys)
         if membership.entry is None:
             await joining.post(sender)

@@ -18,6 +18,8 @@ _COMMANDS: Final[Table] = {
     "init": ("founding", "Make a vault in an empty folder."),
     "join": ("joining", "Ask to be let into a vault."),
     "leave": ("joining", "Leave a vault for good, with this device."),
+    "login": ("loggingin", "Log in at Google Drive."),
+    "logout": ("loggingin", "Withdraw a login at Google Drive."),
     "mount": ("mounting", "Mount a vault."),
     "umount": ("mounting", "Unmount a vault (also: unmount)."),
     "sync": ("syncing", "Wait until every change is in the store."),

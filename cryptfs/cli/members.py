@@ -1,7 +1,7 @@
 """`cryptfs-admin members`: who is in the group."""
 
-import contextlib
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from cryptfs.vault.certificates import certificates_at
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.lastseen import last_seen
 from cryptfs.vault.people import describe
-from cryptfs.vault.stores import store_at
+from cryptfs.vault.stores import store_beside
 
 __all__ = ["members"]
 
@@ -51,9 +51,9 @@ def members(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
 async def _from_store(home: VaultHome, keys: DeviceKeys) -> list[dict[str, Any]]:
     """Straight from the store: works for a device that is not in any more, too."""
     url = home.read_settings().store
-    with contextlib.closing(store_at(url)) as store:
+    with closing(store_beside(url, home, keys)) as store:
         membership = read_membership(store, keys)
-    async with at_store(url) as sender:
+    async with at_store(url, home, keys) as sender:
         certificates = await certificates_at(sender, home, membership, lambda: time.time_ns() // 1_000_000)
         return describe(membership, await last_seen(sender, membership), certificates.findings())
 

@@ -14,7 +14,8 @@ from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
 from cryptfs.cli.control import require_unmounted
 from cryptfs.cli.joining import at_store, make_keys, settle
-from cryptfs.cli.opening import open_here
+from cryptfs.cli.loggingin import keys_of_login
+from cryptfs.cli.opening import open_here, open_with
 from cryptfs.cli.output import document, line, note, safe
 from cryptfs.cli.paperwords import read_phrases, word_rows, words_option, write_phrase
 from cryptfs.cli.unlocking import ask_new_passphrase, unlock
@@ -68,11 +69,12 @@ def recover(
         raise UsageError(f"This device does not know the vault '{name}'.", "Say where its folder is: --store.")
     url = home.read_settings().store if home.exists() else settle_address(address or "")
     seed = read_phrases(recovery_files)
-    seen = trio.run(_look, url, seed)
+    known = unlock(home, passphrase_file) if home.exists() else None
+    seen = trio.run(_look, url, seed, home, known)
     chosen = [choose(seen, word) for word in out]
-    agree(_consequences(seen, chosen, new=not home.exists()), "Use the recovery key?", yes=yes)
-    if home.exists():
-        keys = unlock(home, passphrase_file)
+    agree(_consequences(seen, chosen, new=known is None), "Use the recovery key?", yes=yes)
+    if known is not None:
+        keys = known
         if keys.vault != seen.vault:
             raise UsageError(f"'{name}' is another vault than the one in the folder.", "Give another NAME.")
         in_already = any(one.device.sign_pub == keys.sign_public for one in seen.resolved.roster.values())
@@ -82,7 +84,7 @@ def recover(
         passphrase = None if no_passphrase else ask_new_passphrase(passphrase_file)
         keys = make_keys(seen.vault, display_name)
         settle(home, url, keys, passphrase)
-    trio.run(_admit, url, seed, keys, (display_name, device_label), ends)
+    trio.run(_admit, (url, home, keys), seed, (display_name, device_label), ends)
     if not as_json:
         line(f"This device is an owner of '{name}' now.")
     if chosen:
@@ -96,8 +98,8 @@ def recover(
     note(f"Mount it with `cryptfs mount {name}`. Put the recovery words back where they are safe.")
 
 
-async def _look(url: str, seed: bytes) -> Membership:
-    async with at_store(url) as sender:
+async def _look(url: str, seed: bytes, home: VaultHome, keys: DeviceKeys | None) -> Membership:
+    async with at_store(url, home, keys) as sender:
         return (await open_by_recovery(sender, seed))[0]
 
 
@@ -126,8 +128,11 @@ async def _hand_in(home: VaultHome, passphrase_file: Path | None) -> dict[bytes,
         return ends_of(vault)
 
 
-async def _admit(url: str, seed: bytes, keys: DeviceKeys, names: tuple[str, str], ends: dict[bytes, Cut]) -> None:
-    async with at_store(url) as sender:
+async def _admit(
+    place: tuple[str, VaultHome, DeviceKeys], seed: bytes, names: tuple[str, str], ends: dict[bytes, Cut]
+) -> None:
+    keys = place[2]
+    async with at_store(*place) as sender:
         membership, _ = await open_by_recovery(sender, seed)
         await admit_owner(sender, membership, keys, names, ends)
 
@@ -136,7 +141,8 @@ async def _remove(
     home: VaultHome, url: str, seed: bytes, chosen: Sequence[Chosen], passphrase_file: Path | None
 ) -> None:
     """The new owner reads everything, so that what the removed wrote until now counts; the recovery key signs."""
-    async with open_here(home, passphrase_file) as vault, at_store(url) as sender:
+    keys = unlock(home, passphrase_file)
+    async with open_with(home, keys) as vault, at_store(url, home, keys) as sender:
         await vault.introduce()
         membership, _ = await open_by_recovery(sender, seed)
         entries = [entry.id for one in chosen for entry in one.entries]
@@ -158,11 +164,13 @@ def recovery() -> None:
 @vault_argument()
 @words_option()
 @json_option()
-def check(*, name: str, recovery_files: tuple[Path, ...], as_json: bool) -> None:
+@passphrase_option()
+def check(*, name: str, recovery_files: tuple[Path, ...], as_json: bool, passphrase_file: Path | None) -> None:
     """Prove that the recovery words belong to the vault NAME. Changes nothing."""
     home = VaultHome.of(name)
     home.require()
-    trio.run(_look, home.read_settings().store, read_phrases(recovery_files))
+    seed = read_phrases(recovery_files)
+    trio.run(_look, home.read_settings().store, seed, home, keys_of_login(home, passphrase_file))
     if as_json:
         document({"name": name, "right": True})
     else:
@@ -176,7 +184,10 @@ def check(*, name: str, recovery_files: tuple[Path, ...], as_json: bool) -> None
 @click.option(
     "--into", type=click.Path(path_type=Path), help="Write each share to a file of its own in this directory."
 )
-def split(*, name: str, how: str, recovery_files: tuple[Path, ...], into: Path | None) -> None:
+@passphrase_option()
+def split(
+    *, name: str, how: str, recovery_files: tuple[Path, ...], into: Path | None, passphrase_file: Path | None
+) -> None:
     """Make N phrases of which any M open what the recovery words of the vault NAME open (SLIP-39).
 
     The undivided words stay valid: destroy them once the shares are checked (`recovery check`) and in safe hands.
@@ -189,7 +200,8 @@ def split(*, name: str, how: str, recovery_files: tuple[Path, ...], into: Path |
     if into is None and not sys.stdout.isatty():
         raise UsageError("The shares need a terminal to be shown on.", "Name a directory: --into DIR.")
     seed = read_phrases(recovery_files)
-    trio.run(_look, home.read_settings().store, seed)  # shares of words that open nothing would be a trap
+    # Shares of words that open nothing would be a trap.
+    trio.run(_look, home.read_settings().store, seed, home, keys_of_login(home, passphrase_file))
     shares = recovery_shares(seed, int(found[1]), int(found[2]))
     stamp = time.strftime("%Y-%m-%d")
     for number, share in enumerate(shares, 1):

@@ -1,6 +1,6 @@
 """`cryptfs-admin verify`: whether the store can prove what it shows, and the words to compare with the others."""
 
-import contextlib
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -21,7 +21,7 @@ from cryptfs.group.memory import Sight, compare, recall
 from cryptfs.group.roster import Entry
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.people import choose, in_order
-from cryptfs.vault.stores import store_at
+from cryptfs.vault.stores import store_beside
 
 __all__ = ["verify"]
 
@@ -41,7 +41,7 @@ def verify(*, name: str, member: str | None, as_json: bool, passphrase_file: Pat
     """
     home = VaultHome.of(name)
     keys = unlock(home, passphrase_file)
-    with contextlib.closing(store_at(home.read_settings().store)) as store:
+    with closing(store_beside(home.read_settings().store, home, keys)) as store:
         membership = read_membership(store, keys)
         entries = in_order(membership) if member is None else list(choose(membership, member).entries)
         with progress("Verifying", None) as advance:

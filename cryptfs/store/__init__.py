@@ -10,7 +10,6 @@ from typing import Final
 from cryptfs.errors import Auth, UsageError
 from cryptfs.store.base import Abort, Buffer, Call, Cap, Change, Changes, Clock, Space, Stat, Store
 from cryptfs.store.directory import DirectoryStore
-from cryptfs.store.drive import DriveAccess, load_access
 from cryptfs.store.local import LocalFiles
 from cryptfs.store.memory import MemoryStore
 from cryptfs.store.retry import Backoff, Limits, Retries
@@ -90,7 +89,7 @@ def parse_store_url(text: str) -> StoreUrl:
 def open_store(text: str, local: LocalFiles | None = None) -> Store:
     """The store behind an address. Does no network, so it works offline too. Raises UsageError.
 
-    A provider's store also raises Auth without a login among the files of `local`, ConfigError, LocalDisk.
+    A provider's store also raises Auth without a login by `local`, ConfigError, LocalDisk.
     """
     url = parse_store_url(text)
     if url.scheme == "memory":
@@ -99,11 +98,7 @@ def open_store(text: str, local: LocalFiles | None = None) -> Store:
         from cryptfs.store.drive.store import DriveStore  # noqa: PLC0415  # Google's library: 0.3 s, 40 MiB
 
         place = _needed(local)
-
-        def login() -> DriveAccess:
-            return load_access(place.logins)
-
-        return DriveStore(login(), url.place, place.table, key=place.key, reload=login)
+        return DriveStore(place.login(), url.place, place.table, key=place.key, reload=place.login)
     return DirectoryStore(Path(url.place))
 
 
@@ -117,7 +112,7 @@ def settled_url(text: str, local: LocalFiles | None = None, *, make: bool = Fals
     if url.scheme == "gdrive":
         from cryptfs.store.drive.naming import folder_id  # noqa: PLC0415  # as above
 
-        url = StoreUrl("gdrive", folder_id(load_access(_needed(local).logins), url.place, make=make))
+        url = StoreUrl("gdrive", folder_id(_needed(local).login(), url.place, make=make))
     return str(url)
 
 

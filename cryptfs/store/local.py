@@ -1,7 +1,10 @@
 """What a store may keep on this device, and where."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from cryptfs.store.drive.access import DriveAccess
 
 __all__ = ["LocalFiles"]
 
@@ -10,10 +13,10 @@ __all__ = ["LocalFiles"]
 class LocalFiles:
     """Places on this device.
 
-    `logins`: directory of the logins at providers. `table`: file for what the store remembers of this vault, sealed
-    under `key` (32 bytes); None: it remembers in memory.
+    `login` gives the login at Google Drive, anew each time; it raises Auth if there is none. `table`: file for what the
+    store remembers of this vault, sealed under `key` (32 bytes); None: it remembers in memory.
     """
 
-    logins: Path
+    login: Callable[[], DriveAccess]
     table: Path | None = None
     key: bytes | None = None

@@ -20,8 +20,10 @@ from cryptfs.format.statement import RECOVERY_AUTHOR, Anchor, Cut, Policy, SetPo
 from cryptfs.group.authority import Tier
 from cryptfs.group.decisions import Decision, Desk
 from cryptfs.group.invitation import Asking, invite, newcomer, point, read_requests
+from cryptfs.store.drive.clientid import with_client
 from cryptfs.vault.folder import join_requests
 from cryptfs.vault.invitations import InvitationBook, OpenInvitation
+from cryptfs.vault.logins import login_of
 from cryptfs.vault.people import unused_label
 from cryptfs.vault.revocation import carrier
 from cryptfs.vault.upload import Sender
@@ -105,9 +107,7 @@ async def make_invitation(vault: Vault, *, role: Tier, expires_ms: int, name: st
     _check_may_admit(vault, role)
     await vault.exchange.pull()
     anchor = await _anchor(vault)
-    token, record = invite(
-        vault.membership, role=role, expires_ms=expires_ms, as_of=anchor, locator=vault.home.read_settings().store
-    )
+    token, record = invite(vault.membership, role=role, expires_ms=expires_ms, as_of=anchor, locator=_locator(vault))
     opened = OpenInvitation(record.invite_id, record.secret, record.role, record.expires_ms, name, member)
     # Durable before the token is shown: one that nobody could approve would be worth nothing.
     InvitationBook(vault.home, vault.membership).add(opened, vault.wall_ms())
@@ -116,7 +116,13 @@ async def make_invitation(vault: Vault, *, role: Tier, expires_ms: int, name: st
 
 async def point_here(vault: Vault, role: Tier) -> Token:
     """A token without secret: it says where the vault is to somebody who will compare words, or is in already."""
-    return point(vault.membership, role=role, as_of=await _anchor(vault), locator=vault.home.read_settings().store)
+    return point(vault.membership, role=role, as_of=await _anchor(vault), locator=_locator(vault))
+
+
+def _locator(vault: Vault) -> str:
+    """Where a newcomer looks; on Google Drive with the client id, which is needed before the folder can be read."""
+    url = vault.home.read_settings().store
+    return with_client(url, login_of(vault.home, vault.membership)) if url.startswith("gdrive:") else url
 
 
 def _check_may_admit(vault: Vault, role: Tier) -> None:

@@ -3,13 +3,14 @@
 | path                      | holds                                              | who may delete it            |
 |---------------------------|----------------------------------------------------|------------------------------|
 | `config/NAME.toml`        | the store's address and options, no secrets        | loses the address            |
-| `config/google-drive.json` | the login at Google Drive, of all vaults             | means logging in again       |
+| `config/google-drive.json` | a login at Google Drive that waits for a vault      | means logging in again       |
 | `data/NAME/keys.cfs`      | this device's keys, sealed                         | nobody: precious             |
 | `data/NAME/journal-*`     | accepted changes that the store does not have yet  | nobody: precious             |
 | `data/NAME/packs/`        | sealed records not confirmed by the store yet      | nobody: precious             |
 | `data/NAME/invitations.cfs` | open invitations of this device, sealed         | makes them worthless         |
 | `data/NAME/joining.cfs`   | the token, until the first opening has checked it  | weakens that check           |
 | `data/NAME/trust.cfs`     | what this device has seen (rollback detection)     | weakens rollback detection   |
+| `data/NAME/login.cfs`     | the login at a provider, sealed                    | means logging in again       |
 | `data/NAME/store.db`      | what lies where at a provider, begun uploads, sealed | makes uploads begin anew  |
 | `cache/NAME/`             | replica and confirmed packs                        | anybody, while not mounted   |
 | `run/NAME.sock`           | control socket of the running mount                | -                            |
@@ -175,7 +176,7 @@ def _check_private(directory: Path) -> None:
 
 
 def logins_dir() -> Path:
-    """Where the logins at providers lie, for all vaults of this `CRYPTFS_HOME`; one file each, mode 0600."""
+    """Where a login at a provider waits for a vault to take it."""
     return _roots()[0]
 
 

@@ -4,20 +4,31 @@ from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import local_key
 from cryptfs.store import Store, open_store, settled_url
 from cryptfs.store.local import LocalFiles
-from cryptfs.vault.home import VaultHome, logins_dir
+from cryptfs.vault.home import VaultHome
+from cryptfs.vault.logins import login_of, pending_login
 
-__all__ = ["settle_address", "store_at"]
+__all__ = ["settle_address", "store_at", "store_beside", "store_of_newcomer"]
 
 
-def store_at(url: str, home: VaultHome | None = None, keys: DeviceKeys | None = None) -> Store:
-    """The store at `url`; no network yet. Raises UsageError, and Auth where a login is needed and there is none.
+def store_at(url: str, home: VaultHome, keys: DeviceKeys) -> Store:
+    """The store at `url`, for who holds the vault: what the store remembers outlives the process. No network yet.
 
-    With `home` and `keys`, for who holds the vault: what the store remembers outlives the process.
+    Raises UsageError, and Auth where a login is needed and there is none.
     """
-    if home is None or keys is None:
-        return open_store(url, LocalFiles(logins_dir()))
     home.create_dirs()
-    return open_store(url, LocalFiles(logins_dir(), home.store_file, local_key(keys.local_secret, "store")))
+    return open_store(
+        url, LocalFiles(lambda: login_of(home, keys), home.store_file, local_key(keys.local_secret, "store"))
+    )
+
+
+def store_beside(url: str, home: VaultHome, keys: DeviceKeys) -> Store:
+    """As `store_at`, for a command beside whoever holds the vault."""
+    return open_store(url, LocalFiles(lambda: login_of(home, keys)))
+
+
+def store_of_newcomer(url: str) -> Store:
+    """The same before this device has the vault, with the login that waits for it."""
+    return open_store(url, LocalFiles(pending_login))
 
 
 def settle_address(text: str, *, make: bool = False) -> str:
@@ -25,4 +36,4 @@ def settle_address(text: str, *, make: bool = False) -> str:
 
     Raises UsageError, ConfigError, and for Google Drive what a call to it raises.
     """
-    return settled_url(text, LocalFiles(logins_dir()), make=make)
+    return settled_url(text, LocalFiles(pending_login), make=make)

@@ -24,9 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conformance"))
 
 from mounting import scratch
 
-from cryptfs.store.drive.access import save_access
 from tests.drive_emulator import Emulator, Network, Settings
-from tests.drive_store import access
+from tests.drive_store import access, log_in
 
 TOP = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
@@ -41,7 +40,7 @@ class Measured:
         self.emulator, self.point = emulator, base / "mnt"
         self.point.mkdir()
         self._environ = os.environ | {"CRYPTFS_HOME": str(base / "home")}
-        save_access(base / "home" / "config", access(emulator, ANNA))
+        log_in(base / "home", access(emulator, ANNA))
 
     def run(self, *args: str) -> str:
         """A command of cryptfs. Raises CalledProcessError."""

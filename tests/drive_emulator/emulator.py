@@ -111,6 +111,7 @@ class Emulator:
                 "revoke_uri": self.url + "/revoke",
                 "client_secret": CLIENT_SECRET,
                 "redirect_uris": ["http://localhost"],
+                "api_endpoint": self.url,  # cryptfs takes the address of the API from here; Google's library does not
             }
         }
 

@@ -1,54 +1,58 @@
-"""As whom, and where, Google Drive is asked: what `cryptfs login` leaves behind and every store begins with.
-
-One login a `CRYPTFS_HOME`: the file `google-drive.json` in its configuration directory, readable by its owner alone.
+"""As whom, and where, Google Drive is asked: what a login leaves behind and every store begins with.
 
     {"version": 1, "client_id": …, "client_secret": …, "refresh_token": …, "token_uri": …,
-     "account": "anna@example.org", "endpoint": ""}
+     "account": "anna@example.org", "endpoint": "", "since": "2026-11-25", "until": ""}
 
 `endpoint` is where the API lies; empty for Google's own. It is how one tries cryptfs with a Drive of one's own, such as
-`python -m tests.drive_emulator` (docs/google-drive.md, "Trying it without Google"). The file is a capability: with it
-one is that account.
+`python -m tests.drive_emulator` (docs/google-drive.md, "Trying it without Google"). These bytes are a capability: with
+them one is that account. Where they are kept: `vault/logins.py`.
 """
 
 import json
-import os
 import urllib.parse
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Final, Self
 
-from cryptfs.errors import Auth, ConfigError, LocalDisk
+from cryptfs.errors import ConfigError
 
-__all__ = ["LOGIN_FILE", "SCOPE", "DriveAccess", "load_access", "save_access"]
+__all__ = ["GOOGLE_TOKENS", "SCOPE", "DriveAccess", "check_address"]
 
-LOGIN_FILE: Final = "google-drive.json"
 SCOPE: Final = "https://www.googleapis.com/auth/drive"
 """The one scope by which several accounts can share a folder: `drive.file` is a grant to one user and one file."""
-_TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
+GOOGLE_TOKENS: Final = "https://oauth2.googleapis.com/token"  # an address
 _VERSION: Final = 1
-_FILE_MAX: Final = 64 << 10
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def check_address(address: str) -> None:
+    """Raises ConfigError for an address to which a login would travel in clear."""
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise ConfigError(
+            f"The login of Google Drive would go to {address}, where others can read it.",
+            "Use an https: address; http: only on this machine itself.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class DriveAccess:
-    """A login. Secrets do not show in its repr. Raises ConfigError for an address that would give them away."""
+    """A login. Secrets do not show in its repr. Raises ConfigError for an address that would give them away.
+
+    `since`, `until`: days, as 2026-11-25; `until` is empty unless Google has announced the login's end.
+    """
 
     client_id: str
     client_secret: str = field(repr=False)
     refresh_token: str = field(repr=False)
-    token_uri: str = _TOKEN_URI
-    account: str = ""  # e-mail address, for people
+    token_uri: str = GOOGLE_TOKENS
+    account: str = ""  # e-mail address
     endpoint: str = ""
+    since: str = ""
+    until: str = ""
 
     def __post_init__(self) -> None:
         for address in filter(None, (self.token_uri, self.endpoint)):
-            parts = urllib.parse.urlsplit(address)
-            if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-                raise ConfigError(
-                    f"The login of Google Drive would go to {address}, where others can read it.",
-                    "Use an https: address; http: only on this machine itself.",
-                )
+            check_address(address)
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -61,38 +65,8 @@ class DriveAccess:
                 raise ValueError  # noqa: TRY301 - one answer for all that is wrong
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(
-                "The file of the Google Drive login cannot be understood.", "Run `cryptfs login gdrive:` again."
-            ) from error
+            raise ConfigError("The login of Google Drive cannot be understood.", "Run `cryptfs login`.") from error
 
     def to_json(self) -> bytes:
-        """The bytes of a login file."""
+        """These bytes."""
         return json.dumps({"version": _VERSION, **asdict(self)}, indent=1).encode() + b"\n"
-
-
-def load_access(logins: Path) -> DriveAccess:
-    """The login in the directory `logins`. Raises Auth if there is none, ConfigError, LocalDisk."""
-    try:
-        with (logins / LOGIN_FILE).open("rb") as stream:
-            data = stream.read(_FILE_MAX)
-    except FileNotFoundError as error:
-        raise Auth("Nobody is logged in at Google Drive on this device.", "Run `cryptfs login gdrive:`.") from error
-    except OSError as error:
-        raise LocalDisk(f"The Google Drive login cannot be read: {error.strerror}") from error
-    return DriveAccess.from_json(data)
-
-
-def save_access(logins: Path, access: DriveAccess) -> None:
-    """Replace the login in the directory `logins`, mode 0600. Raises LocalDisk."""
-    path, temporary = logins / LOGIN_FILE, logins / f".{LOGIN_FILE}.new"
-    try:
-        logins.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(descriptor, 0o600)
-            stream.write(access.to_json())
-            stream.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except OSError as error:
-        raise LocalDisk(f"The Google Drive login cannot be written: {error.strerror}") from error

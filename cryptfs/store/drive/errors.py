@@ -69,7 +69,7 @@ _NO_RIGHT: Final = _denied(
 )
 _SCOPE: Final = _denied(
     "The login does not cover this file.",
-    "Run `cryptfs login gdrive:` again and grant access to all of Google Drive.",
+    "Run `cryptfs login NAME` again and grant access to all of Google Drive.",
 )
 _DAILY: Final = _quota(
     "The daily limit of the Cloud project of this client id is used up.",
@@ -191,7 +191,7 @@ def from_answer(status: int, content: bytes, headers: Mapping[str, str], now_s: 
     return Fatal(f"Google Drive refuses ({told}).", "If it goes on, run `cryptfs doctor NAME` and report this answer.")
 
 
-_LOGIN_AGAIN: Final = "Run `cryptfs login gdrive:`; your changes are kept on this machine until then."
+_LOGIN_AGAIN: Final = "Run `cryptfs login NAME`; your changes are kept on this machine until then."
 _NETWORK: Final = "Check the network; your changes are kept here and sent when it is back."
 
 
@@ -228,6 +228,6 @@ def _refresh_failed(error: RefreshError) -> StoreError:
     if details.get("error") == "invalid_client" or details.get("error") == "unauthorized_client":
         return Auth(
             "Google does not know the client id of this login any more.",
-            "Make a new one (docs/google-drive.md) and run `cryptfs login gdrive: --client-secret FILE`.",
+            "Make a new one (docs/google-drive.md) and run `cryptfs login NAME --client-secret FILE`.",
         )
     return Auth("The login at Google has expired or was revoked.", _LOGIN_AGAIN)
