@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.devices import Device, Fleet, copies_of
+from tests.conformance.mounting import NAME
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
@@ -206,6 +207,28 @@ def test_a_shell_sees_new_changed_and_removed_files(fleet: Fleet, place: str) ->
     assert (bob / "changed").read_text() == "of another size"
     assert not (bob / "removed").exists()
     assert (bob / "folder").stat().st_mode & 0o777 == 0o750
+
+
+def test_after_cryptfs_sync_on_both_a_change_is_there_at_once(fleet: Fleet, place: str) -> None:
+    """One command on each side and no waiting, whatever the reader's kernel had in its caches."""
+    writer, reader = fleet["anna"], fleet["bob"]
+    for turn in range(3):
+        here, there = writer.path(place), reader.path(place)
+        (here / f"new-{turn}").write_text(f"{turn}" * 70_000)
+        (here / "changed").write_text("changed" * (turn + 1))
+        if turn:
+            (here / f"new-{turn - 1}").unlink()
+        writer.run("sync", NAME)
+        reader.run("sync", NAME)
+        assert (there / "changed").stat().st_size == len("changed" * (turn + 1))
+        assert (there / "changed").read_text() == "changed" * (turn + 1)
+        assert not (there / f"new-{turn - 1}").exists()
+        assert (there / f"new-{turn}").read_text() == f"{turn}" * 70_000
+        assert not (there / f"new-{turn + 1}").exists()
+        assert sorted(os.listdir(there)) == ["changed", f"new-{turn}"]  # only now: it brings attributes with it
+        writer, reader = reader, writer
+        reader.path(f"{place}/changed").read_text()
+        reader.path(f"{place}/changed").stat()  # after reading, or the kernel would ask for the time of access
 
 
 def test_an_editor_that_saves_by_renaming_shows_the_new_text_and_readers_keep_the_old(fleet: Fleet, place: str) -> None:
