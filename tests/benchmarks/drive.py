@@ -5,11 +5,13 @@
     python tests/benchmarks/drive.py --latency 0.15 --mbit 20
 
 Prints seconds until everything is at the store, the write calls and quota units that took, and how that compares with
-the line: the time that the bytes alone take at that many Mbit/s. The emulator is the one of the tests
+the line: the time that the bytes alone take at that many Mbit/s. `--only changes`: how long until a small file that is
+saved on one member's mount is there on another's, who has an account of his own. The emulator is the one of the tests
 (tests/drive_emulator); the client, the daemon and the commands are the product's.
 """
 
 import argparse
+import json
 import os
 import random
 import subprocess
@@ -29,24 +31,31 @@ from tests.drive_store import access, log_in
 
 TOP = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
-ANNA = "anna@example.org"
+ANNA, BEN = "anna@example.org", "ben@example.org"
 WRITES = ("files.create", "upload.start", "files.update", "files.delete", "files.copy")
 
 
 class Measured:
-    """One mounted vault on one emulated Drive."""
+    """One account's device, mounted on an emulated Drive."""
 
-    def __init__(self, emulator: Emulator, base: Path) -> None:
-        self.emulator, self.point = emulator, base / "mnt"
+    def __init__(self, emulator: Emulator, base: Path, email: str = ANNA) -> None:
+        self.emulator, self.point = emulator, base / f"mnt-{email}"
         self.point.mkdir()
-        self._environ = os.environ | {"CRYPTFS_HOME": str(base / "home")}
-        log_in(base / "home", access(emulator, ANNA))
+        home = base / f"home-{email}"
+        self._environ = os.environ | {"CRYPTFS_HOME": str(home)}
+        log_in(home, access(emulator, email))
 
-    def run(self, *args: str) -> str:
+    def run(self, *args: str, program: str = "cryptfs") -> str:
         """A command of cryptfs. Raises CalledProcessError."""
-        line = [sys.executable, "-m", "cryptfs", *args]
-        done = subprocess.run(line, env=self._environ, stdout=subprocess.PIPE, text=True, check=True, cwd=TOP)
+        line = [str(Path(sys.executable).with_name(program)), *args]
+        done = subprocess.run(line, env=self._environ, capture_output=True, text=True, check=True, cwd=TOP)
         return done.stdout
+
+    def memory(self) -> int:
+        """MiB that the daemon has had resident at most."""
+        pid = json.loads(self.run("status", "bench", "--json"))["pid"]
+        told = Path(f"/proc/{pid}/status").read_text()
+        return int(told.partition("VmHWM:")[2].split()[0]) // 1024
 
     def writes(self) -> int:
         """Calls so far that Google counts as writes."""
@@ -87,28 +96,58 @@ def measure(args: argparse.Namespace, title: str, total: int, sizes: list[int]) 
         took = time.monotonic() - began
         line = total * 8 / (args.mbit * 1e6)
         used = drive.emulator.service.gate.units.get(ANNA, 0) - units.get(ANNA, 0)
+        memory = drive.memory()
         print(
             f"{title}: written in {written:.1f} s, at the store in {took:.1f} s ({took / line:.2f} x the line, "
-            f"{line:.1f} s), {drive.writes()} write calls, {used} quota units",
+            f"{line:.1f} s), {drive.writes()} write calls, {used} quota units, at most {memory} MiB in memory",
             flush=True,
         )
 
 
+def changes(args: argparse.Namespace) -> None:
+    """Save a small file on one mount, wait for it on the other, again and again; print how long that took."""
+    with mounted(args) as anna:
+        (folder,) = anna.emulator.named("bench")
+        anna.emulator.share(folder.id, BEN, "writer")
+        ben = Measured(anna.emulator, anna.point.parent, BEN)
+        token = anna.run("invite", "bench", "--role", "writer", "--name", "Ben", program="cryptfs-admin").strip()
+        ben.run("join", token, "bench", "--no-passphrase", "--no-wait")
+        anna.run("approve", "bench", "Ben", "--yes", program="cryptfs-admin")
+        ben.run("mount", "bench", str(ben.point))
+        try:
+            took = []
+            for number in range(args.rounds):
+                began = time.monotonic()
+                (anna.point / f"note {number}").write_text("news")
+                while not (ben.point / f"note {number}").exists():
+                    time.sleep(0.05)
+                took.append(time.monotonic() - began)
+                time.sleep(random.Random(number).uniform(0, 4))
+        finally:
+            ben.run("umount", "bench")
+        took.sort()
+        worst = took[int(len(took) * 0.95)]
+        print(f"a change is there after {took[len(took) // 2]:.1f} s (p50), {worst:.1f} s (p95), {len(took)} changes")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["small", "big"])
+    parser.add_argument("--only", choices=["small", "big", "changes"])
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=20_000, help="bytes of each of the small files")
     parser.add_argument("--mib", type=int, default=1024, help="size of the big file")
+    parser.add_argument("--rounds", type=int, default=30, help="changes to be waited for")
     parser.add_argument("--latency", type=float, default=0.3, help="seconds a call")
     parser.add_argument("--creates", type=float, default=3.0, help="writes a second that the Drive takes")
     parser.add_argument("--mbit", type=float, default=100.0)
     parser.add_argument("--base", type=Path, default=Path("/dev/shm"), help="where all state lies")
     args = parser.parse_args()
-    if args.only != "big":
+    if args.only in (None, "small"):
         measure(args, f"{args.files} files of {args.size} bytes", args.files * args.size, [args.size] * args.files)
-    if args.only != "small":
+    if args.only in (None, "big"):
         measure(args, f"one file of {args.mib} MiB", args.mib * MIB, [args.mib * MIB])
+    if args.only in (None, "changes"):
+        changes(args)
 
 
 if __name__ == "__main__":
