@@ -13,12 +13,14 @@ import trio
 
 from cryptfs.crypto.keys import chance
 from cryptfs.errors import CryptfsError, NotAllowed
+from cryptfs.group.graph import View
 from cryptfs.vault.logs import Logs
+from cryptfs.vault.standing import Standing
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
 
-__all__ = ["Acknowledging", "Debt", "debt"]
+__all__ = ["Acknowledging", "Debt", "debt", "untold"]
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,21 @@ def debt(logs: Logs, own: bytes) -> Debt:
     return Debt(tells, asked, ops)
 
 
+def untold(standing: Standing) -> bool:
+    """Whether something that this device has decided is in no segment yet: who was let in cannot begin before.
+
+    That happens when a crash, or a change of keys, comes between the decision and the segment that tells it.
+    """
+    if standing.alone:
+        return False
+    graph, membership = standing.membership.graph, standing.membership
+    missing = View(graph.everything & ~standing.logs.carried())
+    valid = membership.resolved.valid
+    return bool(missing) and any(
+        node.author.entry in membership.own and node.id in valid for node in graph.nodes(missing)
+    )
+
+
 class Acknowledging:
     """Acknowledges for one vault while it is open."""
 
@@ -86,13 +103,13 @@ class Acknowledging:
     async def now(self) -> None:
         """Acknowledge everything that is here, if there is anything to acknowledge. Raises as sealing does."""
         standing = self._vault.standing
-        if debt(standing.logs, standing.log_id).tells or self._vault.checkpointing.owes:
+        if debt(standing.logs, standing.log_id).tells or untold(standing) or self._vault.checkpointing.owes:
             await self._vault.sealer.seal(anyway=True)
 
     def _is_due(self, patience: float) -> bool:
         standing = self._vault.standing
-        owed, roots = debt(standing.logs, standing.log_id), self._vault.checkpointing.owes
-        if not owed.tells and not roots:
+        owed, roots, late = debt(standing.logs, standing.log_id), self._vault.checkpointing.owes, untold(standing)
+        if not owed.tells and not roots and not late:
             self._owing_since = -1.0
             return False
         now = time.monotonic()
@@ -101,7 +118,7 @@ class Acknowledging:
         waited = now - self._owing_since
         silent = time.time() - standing.log.wall_ms / 1000
         return (
-            (owed.asked and waited >= patience)
+            ((owed.asked or late) and waited >= patience)
             or ((owed.ops > _MANY_OPS or roots) and waited >= _BUSY)
             or (waited >= patience and silent >= _DAILY)
         )

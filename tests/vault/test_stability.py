@@ -6,7 +6,8 @@ import pytest
 
 from cryptfs.crypto.keys import random_bytes
 from cryptfs.group.authority import Tier
-from cryptfs.vault.acknowledging import debt
+from cryptfs.vault.acknowledging import debt, untold
+from cryptfs.vault.administration import desk_of, ends_of, publish
 from cryptfs.vault.expiry import turn
 from cryptfs.vault.stability import LogSight, owing, sight_of, stable_stamp
 from cryptfs.vault.vault import Vault
@@ -57,6 +58,31 @@ async def owes(vault: Vault) -> tuple[bool, bool]:
     await vault.exchange.pull()
     found = debt(vault.standing.logs, vault.standing.log_id)
     return found.tells, found.asked
+
+
+@pytest.mark.usefixtures("still")
+async def test_what_was_decided_and_not_told_is_told_by_whoever_decided_it(tmp_path: Path) -> None:
+    """Found by the simulation of whole vaults, seed 20202: who had been let in could never send anything."""
+    world = World(tmp_path)
+    bob_device = await world.admit("Bob", Tier.WRITER)
+    await world.admit("Carl", Tier.WRITER)
+    async with world.anna.open() as anna, bob_device.open() as bob:
+        await anna.acknowledging.now()
+        decisions = desk_of(anna).change_role(entry_of_carl(anna), Tier.READER, ends_of(anna))
+        await publish(anna.sender, [one for decision in decisions for one in decision.objects])  # and here it dies
+        await bob.exchange.pull()
+        assert not untold(bob.standing), "that is for its author to tell"
+    async with world.anna.open() as anna:
+        assert untold(anna.standing)
+        await anna.acknowledging.now()
+        assert not untold(anna.standing)
+        segments = anna.sealer.segments
+        await anna.acknowledging.now()
+        assert anna.sealer.segments == segments
+
+
+def entry_of_carl(vault: Vault) -> bytes:
+    return next(one for one, who in vault.membership.resolved.roster.items() if who.display == "Carl")
 
 
 @pytest.mark.usefixtures("still")
