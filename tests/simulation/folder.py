@@ -25,6 +25,8 @@ class Folder(SimWorld):
         super().__init__()
         self.ever = dict(objects)
         self.deleted: list[Deletion] = []
+        self.put_by: dict[str, str] = {}
+        """Name of the device that put an object there first."""
         self.restore(objects)
 
     def put(self, key: str, data: Buffer, call: Call, *, if_absent: bool = False) -> Stat:
@@ -36,7 +38,7 @@ class Folder(SimWorld):
     def beside(self, objects: dict[str, bytes]) -> "Folder":
         """Another folder, for a device that is shown these objects; what is put there is recorded here as well."""
         other = Folder(objects)
-        other.ever, other.deleted = self.ever, self.deleted
+        other.ever, other.deleted, other.put_by = self.ever, self.deleted, self.put_by
         return other
 
     def give_back(self, objects: dict[str, bytes]) -> None:
@@ -70,6 +72,8 @@ class DeviceStore(SimStore):
         if self.world.stat(key, call) is None:
             self.before_put(key)
             self.tried.add(key)
+        if isinstance(self.world, Folder) and key not in self.world.ever:
+            self.world.put_by.setdefault(key, self.account)
         stat = super().put(key, data, call, if_absent=if_absent)
         if key[:2] in ("l/", "m/"):
             self.shown.add(key)

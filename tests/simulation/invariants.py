@@ -8,11 +8,14 @@ import shutil
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cryptfs.format.names import PackName, pack_name, parse_name
-from cryptfs.format.operation import Create, Expire, OpId, Put, Rename, Restore, Rmdir, Unlink, Ver
+from cryptfs.format.content import WHERE_BODY2, WHERE_PACK
+from cryptfs.format.names import PackName, RollupName, SegmentName, pack_name, parse_name, segment_name
+from cryptfs.format.operation import KIND_DIR, Create, Expire, Op, OpId, Put, Rename, Restore, Unlink, Ver
+from cryptfs.format.rollup import parse_rollup
+from cryptfs.format.segment import parse_segment
 from cryptfs.group.authority import Tier
 from cryptfs.vault.vault import Vault
-from tests.simulation.judging import Evidence, difference, packs_of
+from tests.simulation.judging import Evidence, difference, places_of
 from tests.simulation.machine import Machine
 from tests.simulation.person import is_mark
 from tests.simulation.tree_device import check_tree
@@ -37,8 +40,8 @@ class Verdict:
         self.state = state_of(vault_of(self.first))
         self.evidence = Evidence(sim.folder.ever, vault_of(self.first), junk=sim.junk)
 
-    async def all(self) -> None:
-        """Everything."""
+    async def all(self, *, thorough: bool) -> None:
+        """Everything; what takes long only if `thorough`."""
         for machine in self.settled:
             check_tree(vault_of(machine).replica)  # invariants 11 to 15
             assert not vault_of(machine).trust.words, f"{machine.name}: {vault_of(machine).trust.words}"
@@ -50,14 +53,20 @@ class Verdict:
         self.applied_is_causally_closed()
         self.no_version_is_lost()
         self.nobody_replaced_what_he_had_not_seen()
+        self.nobody_conflicts_with_himself()
         self.nobody_removed_what_he_had_not_seen()
+        self.nobody_cites_what_he_cannot_know()
         self.nothing_beyond_an_end_counts()
+        self.who_exists_once_goes_on_in_his_log()
+        self.copies_do_not_go_on_in_one_log()
         self.nothing_in_use_is_deleted()
         self.only_holders_delete()
         self.nothing_late_below_s()
-        await self.a_second_round_uploads_nothing()
-        await self.old_versions_can_be_read()
-        await self.rebuilt_from_the_folder_alone(seen)
+        self.what_is_kept_lies_in_the_folder()
+        self.rollups_are_their_segments()
+        if thorough:
+            await self.a_second_round_uploads_nothing()
+            await self.rebuilt_from_the_folder_alone(seen)
 
     # ---- order ------------------------------------------------------------------------------------------------------
 
@@ -151,47 +160,69 @@ class Verdict:
         return {*nodes, *(op for row in self.state["history"] for op in _ver(row[1]))}
 
     def nobody_replaced_what_he_had_not_seen(self) -> None:
-        """16: what is an old version now was replaced by somebody who had seen it, or is the same by content."""
+        """16: what is an old version now was replaced by an operation that knew it, or is the same by content."""
         for row in self.state["history"]:
-            ver, stamp = _ver(row[1]), row[5]
-            by = [
-                (what, said)
-                for _, what, said in self.evidence.at(stamp)  # type: ignore[arg-type]
-                if isinstance(what, Put | Restore | Create)
-            ]
+            ino, ver, stamp = row[0], _ver(row[1]), row[5]
+            changes = [one for one in self.evidence.at(stamp) if isinstance(one[1], Put | Restore | Create)]
+            meant = [one for one in changes if not isinstance(one[1], Create) and one[1].i == ino]
             assert any(
-                isinstance(what, Create) or any(self.evidence.had_seen(said, one) for one in ver) for what, said in by
+                isinstance(what, Create) or not {op, *what.base}.isdisjoint(ver) for op, what, _ in meant or changes
             ), f"version {ver} was replaced by somebody who had not seen it"
 
+    def nobody_conflicts_with_himself(self) -> None:
+        """16: a change of a version, wherever that came to lie, takes its place: it is nobody's present content."""
+        present = {op for row in self.state["node"] for op in _ver(row[9])}
+        for op, what, _ in self.evidence.operations:
+            if isinstance(what, Put) and len(what.base) == 1:
+                assert what.base[0] not in present, f"{op} did not take the place of what it changed"
+
     def nobody_removed_what_he_had_not_seen(self) -> None:
-        """17: what is in the trash was removed, or replaced, by somebody who had seen every writer of it."""
+        """17: what is in the trash was removed, or replaced, by an operation that names every writer of it."""
         for row in self.state["node"]:
-            gone, ver = row[14], _ver(row[9])
-            if gone is None or not ver:
+            gone, ver = row[14], set(_ver(row[9]))
+            if gone is None or not ver or row[1] == KIND_DIR:
                 continue
-            by = [
-                (what, said)
-                for _, what, said in self.evidence.at(gone)  # type: ignore[arg-type]
-                if isinstance(what, Unlink | Rmdir | Rename)
-            ]
-            assert any(all(self.evidence.had_seen(said, one) for one in ver) for _, said in by), (
-                f"version {ver} was removed by somebody who had not seen it"
-            )
+            named = [seen for _, what, _ in self.evidence.at(gone) if (seen := _removed_version(what)) is not None]
+            assert ver in named, f"version {ver} was removed by somebody who had not seen it"
 
-    async def old_versions_can_be_read(self) -> None:
-        """26: what the trash and the history name lies in the folder."""
-        there = {key for key in self.sim.folder.snapshot() if key.startswith("p/")}
-        contents = self.evidence.contents
-        for op in self._kept():
-            if op in contents:
-                for pack in packs_of(contents[op]):
-                    assert self._is_there(pack, there), f"a pack that {op} uses is gone"
+    def nobody_cites_what_he_cannot_know(self) -> None:
+        """5: the versions that operations are based on were applied by their authors, or made by them before."""
+        for op, what, said in self.evidence.operations:
+            for one in what.base if isinstance(what, Put | Restore) else _removed_version(what) or ():
+                if one in self.evidence.made_by:
+                    assert self.evidence.had_seen(said, one), f"{op} is based on {one}, which its author had not seen"
 
-    def _is_there(self, pack: bytes, there: set[str]) -> bool:
-        if pack_name(pack) in there:
-            return True
-        row = vault_of(self.first).replica.rows.container(1, pack)
-        return row is not None and row.moved != b""  # what is in use of it was copied elsewhere, and is read from there
+    def what_is_kept_lies_in_the_folder(self) -> None:
+        """26: records that files, the trash and the history name are there, unless they were copied elsewhere."""
+        there = self._containers_there()
+        replica = vault_of(self.first).replica
+        for op in self._kept() & self.evidence.contents.keys():
+            own = self.evidence.made_by[op].digest
+            for place in places_of(self.evidence.contents[op], own):
+                row = replica.rows.container(*place)
+                copied = row is not None and row.moved != b""
+                assert place in there or copied, f"records that {op} uses are gone"
+
+    def _containers_there(self) -> set[tuple[int, bytes]]:
+        found: set[tuple[int, bytes]] = set()
+        judge = vault_of(self.first)
+        for key, data in self.sim.folder.snapshot().items():
+            name = parse_name(key)
+            if isinstance(name, PackName):
+                found.add((WHERE_PACK, name.id))
+            elif isinstance(name, SegmentName):
+                found.add((WHERE_BODY2, parse_segment(data, judge.vault_id).digest))
+            elif isinstance(name, RollupName):
+                found.update((WHERE_BODY2, one.digest) for one in parse_rollup(data, judge.vault_id).segments)
+        return found
+
+    def rollups_are_their_segments(self) -> None:
+        """29: byte for byte."""
+        for key, data in self.sim.folder.ever.items():
+            if isinstance(parse_name(key), RollupName):
+                for one in parse_rollup(data, vault_of(self.first).vault_id).segments:
+                    single = self.sim.folder.ever.get(segment_name(one.log_id, one.seq, one.digest))
+                    assert single == bytes(one.data), f"{key} holds other bytes than the segments had"
 
     # ---- collection -------------------------------------------------------------------------------------------------
 
@@ -204,7 +235,7 @@ class Verdict:
                 assert place.where != 1 or pack_name(place.id) not in gone, "an open file refers to a deleted pack"
 
     def only_holders_delete(self) -> None:
-        """27: packs are deleted by the device whose log named them first."""
+        """27: packs are deleted by the device whose log named them first, log objects by the log's own."""
         judge = vault_of(self.first)
         for name, key in self.sim.folder.deleted:
             parsed = parse_name(key)
@@ -228,6 +259,21 @@ class Verdict:
         """30: every version in the tree is of a segment that counts, and none of a reader's."""
         for op in self._kept():
             assert op in self.evidence.made_by, f"{op} is in the tree and beyond the end of its log"
+
+    def who_exists_once_goes_on_in_his_log(self) -> None:
+        """33: new logs are for copies, for who was set back, and for whose log was closed."""
+        judge = vault_of(self.first)
+        for machine in self.settled:
+            if not (machine.forked_by_hand or machine.closed_by_hand):
+                for entry in self.sim.entries_of(machine, judge):
+                    assert len(judge.membership.graph.logs_of(entry)) <= 1, f"{machine.name} took itself for a copy"
+
+    def copies_do_not_go_on_in_one_log(self) -> None:
+        """33: once a copy has written into a log, the other goes on elsewhere."""
+        for log_id, chain in self.evidence.counting.items():
+            makers = [self.sim.folder.put_by.get(segment_name(log_id, said.seq, said.digest)) for said in chain]
+            turns = [maker for at, maker in enumerate(makers) if maker is not None and makers[at - 1 : at] != [maker]]
+            assert len(turns) == len(set(turns)), f"{' and '.join(turns)} write one log in turns"
 
     # ---- liveness, rebuilding ---------------------------------------------------------------------------------------
 
@@ -274,6 +320,13 @@ async def _speak(vault: Vault) -> None:
 def vault_of(machine: Machine) -> Vault:
     assert machine.vault is not None, f"{machine.name} is down"
     return machine.vault
+
+
+def _removed_version(what: Op) -> set[OpId] | None:
+    """The content that an operation removes, as its author saw it; None if it removes none."""
+    if isinstance(what, Unlink):
+        return set(what.cver)
+    return set(what.replaced.cver) if isinstance(what, Rename) and what.replaced is not None else None
 
 
 def _ver(value: Any) -> Ver:

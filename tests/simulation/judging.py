@@ -7,13 +7,13 @@ from typing import Any
 
 from cryptfs.crypto.keys import KeyLabel
 from cryptfs.errors import CryptfsError
-from cryptfs.format.content import WHERE_PACK, Content, Inline, Paged, Run
+from cryptfs.format.content import WHERE_BODY2, WHERE_HERE, Content, Inline, Paged, Run
 from cryptfs.format.names import SegmentName, parse_name
 from cryptfs.format.operation import KIND_FILE, Op, OpId, Rename, Restore, Unlink
 from cryptfs.format.segment import SegmentBody, open_segment, parse_segment
 from cryptfs.vault.vault import Vault
 
-__all__ = ["Evidence", "Said", "deleted_here", "difference", "own_edits", "packs_of"]
+__all__ = ["Evidence", "Said", "deleted_here", "difference", "own_edits", "places_of"]
 
 _PROVISIONAL = b"\xff" * 16
 
@@ -51,14 +51,14 @@ def _short(value: Any) -> Any:
     return value if value is None else (*value[:-1], len(value[-1]))
 
 
-def packs_of(content: Content) -> Iterator[bytes]:
-    """Ids of the packs that a content names itself; pages name more."""
+def places_of(content: Content, own: bytes) -> Iterator[tuple[int, bytes]]:
+    """Where the records of a content lie, but for those that pages name; `own`: digest of the segment that says it."""
     body = content.body
     if isinstance(body, Inline):
         locs = [span.loc for span in body.spans if isinstance(span, Run)]
     else:
         locs = [body.root.loc, *(patch.span.loc for patch in body.patches if isinstance(patch.span, Run))]
-    yield from (loc.id for loc in locs if loc.where == WHERE_PACK)
+    yield from ((loc.where, loc.id) if loc.where != WHERE_HERE else (WHERE_BODY2, own) for loc in locs)
 
 
 def is_paged(content: Content) -> bool:
@@ -140,7 +140,7 @@ class Evidence:
                 seen[head.log] = max(seen.get(head.log, -1), head.seq)
         return seen
 
-    def at(self, stamp: int) -> list[tuple[OpId, Op, Said]]:
+    def at(self, stamp: Any) -> list[tuple[OpId, Op, Said]]:
         """The operations of segments with that stamp."""
         return self._by_stamp.get(stamp, [])
 

@@ -52,15 +52,21 @@ class Machine:
         self.person: Person | None = None
         self.busy: set[str] = set()
         self.expected = True
+        self.crowded = False
         self.forked_by_hand = False
         """Its home was copied, or an old copy put in its place: its log may say two things."""
+        self.closed_by_hand = False
+        """Somebody closed its log."""
         self.trouble: CryptfsError | None = None
+        self.error: CryptfsError | None = None
         self.asleep_until = 0.0
         self.older_since: float | None = None
         """Since when the folder shows it less than there is, None if it does not."""
         self.missed_since: float | None = None
         """When, since its start, it first looked at a folder that shows it less."""
         self.looked_at = -1.0
+        self.looks = self.looks_used = 0
+        """Times it pulled with success, and how many of them before its last new segment."""
         """When it last pulled with success."""
         self.stable = -1
         self.below_s: list[int] = []
@@ -109,7 +115,7 @@ class Machine:
                 self._watch(vault)
                 async with trio.open_nursery() as tasks:
                     self.vault, self._tasks, self.trouble = vault, tasks, None
-                    self.person = Person(vault, self.rng)
+                    self.person = Person(vault, self.rng, crowded=self.crowded)
                     task_status.started()
                     await self._end.wait()
                     tasks.cancel_scope.cancel()
@@ -128,10 +134,13 @@ class Machine:
         """Note when it looks at the folder, and whether something comes that was never to come any more."""
         look, take = vault.trust.look, vault.reader._take
         self.stable, self.missed_since = -1, None
+        if vault.unconfirmed is not None:
+            self.store.tried.add(vault.unconfirmed.name)  # it was sealed before
 
         async def looks(*args: Any) -> None:
             await look(*args)
             self.looked_at = trio.current_time()
+            self.looks += 1
             if self.older_since is not None and self.missed_since is None:
                 self.missed_since = self.looked_at
             self.stable = max(self.stable, vault.collector.stable())
@@ -185,7 +194,8 @@ class Machine:
         self._tasks.start_soon(run)
 
     async def attempt(self, do: Callable[[], Awaitable[Any]]) -> str:
-        """Do it now; returns what went wrong, empty if nothing."""
+        """Do it now; returns what went wrong, empty if nothing. `error` is that, if it is an error of ours."""
+        self.error = None
         try:
             with self.clock.in_force(), trio.move_on_after(ENDURANCE) as waiting:
                 await do()
@@ -195,6 +205,7 @@ class Machine:
             if self._killed:
                 await self._ended.wait()
                 return "the power is cut"
+            self.error = _first(err)
             return f"{type(err).__name__}: {err}"
         except Exception:
             if not self._killed:

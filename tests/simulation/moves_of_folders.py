@@ -90,6 +90,15 @@ async def object_vanishes(sim: "Simulation", machine: Machine, rng: random.Rando
         sim.say("folder", f"loses {key}")
 
 
+async def heal(sim: "Simulation", machine: Machine, rng: random.Random) -> None:
+    """A device puts back what it has of what is missing, by itself in its time or because it is asked."""
+    vault = machine.vault
+    if vault is not None:
+        asked = rng.random() < 0.5
+        trouble = await machine.attempt(vault.healer.heal if asked else vault.healer.watch)
+        sim.say(machine, f"{'heals' if asked else 'looks for what is missing'}: {trouble or 'done'}")
+
+
 async def junk(sim: "Simulation", machine: Machine, rng: random.Random) -> None:
     """Somebody puts objects there that look like segments and are none: torn, doubled under another name, invented."""
     objects = sim.folder.snapshot()
@@ -141,5 +150,5 @@ async def clock_jumps(sim: "Simulation", machine: Machine, rng: random.Random) -
 MOVES = {
     "weather": weather, "quota": quota, "remember the folder": remember_the_folder, "folder of old": folder_of_old,
     "folder of old for one": folder_of_old_for_one, "folder again": folder_again, "object vanishes": object_vanishes,
-    "junk": junk, "sleep": sleep, "wait": wait, "weeks pass": weeks_pass, "clock jumps": clock_jumps,
+    "heal": heal, "junk": junk, "sleep": sleep, "wait": wait, "weeks pass": weeks_pass, "clock jumps": clock_jumps,
 }  # fmt: skip

@@ -3,6 +3,7 @@
 import random
 import shutil
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cryptfs.faults import Faults
@@ -115,6 +116,8 @@ async def close(sim: "Simulation", machine: Machine, rng: random.Random) -> None
     """The log of a silent device is closed."""
 
     async def act(vault: Vault, by: Machine) -> None:
+        for one in sim.machines:
+            one.closed_by_hand = one.closed_by_hand or one.keys is machine.keys
         for entry in sim.entries_of(machine, vault):
             await close_log(vault, entry, lost=False)
 
@@ -212,6 +215,18 @@ async def empty_trash(sim: "Simulation", _: Machine, rng: random.Random) -> None
     await rounds(sim, _, rng)
 
 
+async def spring_clean(sim: "Simulation", _: Machine, rng: random.Random) -> None:
+    """All that are up do their part until what nobody uses is deleted; files that are open stay open."""
+    await empty_trash(sim, _, rng)
+    for _turn in range(2):
+        for machine in sim.machines:
+            if machine.vault is not None:
+                await machine.attempt(partial(machine.vault.collector.run, now=True))
+        await rounds(sim, _, rng)
+    done = [one.vault.collector.last for one in sim.machines if one.vault is not None]
+    sim.say("all", f"clean up: {sum(one.deleted for one in done if one is not None)} packs deleted last")
+
+
 async def rounds(sim: "Simulation", _: Machine, rng: random.Random) -> None:
     """All that are up send, pull, acknowledge, and collect what may go."""
     for machine in sim.machines:
@@ -232,5 +247,5 @@ MOVES = {
     "invite": invite, "approve": approve, "remove": remove, "change role": change_role, "rotate": rotate,
     "reconcile": reconcile, "close log": close, "accept late": accept_late, "clone": clone, "keep a copy": keep_a_copy,
     "back to the copy": back_to_the_copy, "collect": collect, "acknowledge": acknowledge, "empty trash": empty_trash,
-    "rounds": rounds,
+    "rounds": rounds, "spring clean": spring_clean,
 }  # fmt: skip

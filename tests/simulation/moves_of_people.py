@@ -4,7 +4,7 @@ import functools
 import random
 from typing import TYPE_CHECKING, Any
 
-from cryptfs.errors import CryptfsError, StoreGone
+from cryptfs.errors import StoreGone
 from cryptfs.vault.restoring import Restorer
 from cryptfs.vault.vault import Vault
 from tests.simulation.judging import deleted_here, difference, own_edits
@@ -120,6 +120,17 @@ async def look_back(sim: "Simulation", machine: Machine, rng: random.Random) -> 
     sim.say(machine, f"brings {path.decode()} back: {await machine.attempt(do) or 'done'}")
 
 
+async def close_files(sim: "Simulation", machine: Machine, _: random.Random) -> None:
+    """Programs close what they had open."""
+    person = machine.person
+    if person is not None and person.held:
+
+        async def do() -> None:
+            person.leave()
+
+        sim.say(machine, f"closes {len(person.held)} files{await machine.attempt(do)}")
+
+
 # ---- dying -----------------------------------------------------------------------------------------------------------
 
 
@@ -131,11 +142,7 @@ async def kill(sim: "Simulation", machine: Machine, rng: random.Random) -> None:
     promised = None
     if quiet and rng.random() < 0.7 and not await machine.attempt(vault.commit) and machine.vault is not None:
         vault.replica.commit()
-        try:
-            promised = await shown(vault)
-        except CryptfsError as err:
-            sim.check_excuse(machine, err)
-            sim.say(machine, f"cannot read everything: {err}")
+        promised = await sim.seen_by(machine)
     sim.say(machine, "is killed" if promised is None else "is killed after a commit")
     await machine.stop(kill=True)
     outage, machine.knobs.outage = machine.knobs.outage, functools.partial(StoreGone, "cut off")
@@ -171,12 +178,7 @@ async def lose_cache(sim: "Simulation", machine: Machine, rng: random.Random) ->
     assert vault is not None
     quiet = not machine.busy and not any(content.dirty for content in vault.contents())
     trouble = await machine.attempt(vault.commit)
-    mine: set[bytes] = set()
-    if quiet and not trouble and machine.vault is not None:
-        try:
-            mine = {bytes(await content.read(0, 1 << 20)) for content in dict.fromkeys(vault.carried.values())}
-        except CryptfsError:
-            mine = set()
+    mine = await sim.unsent_of(machine) if quiet and not trouble and machine.vault is not None else None
     part = rng.choice(["its cache", "its cache", "its replica", "its cached packs"])
     sim.say(machine, f"loses {part}")
     await machine.stop(kill=True)
@@ -189,15 +191,12 @@ async def lose_cache(sim: "Simulation", machine: Machine, rng: random.Random) ->
         machine.lose(machine.home.cached_packs_dir)
     await machine.start(sim.nursery)
     if machine.vault is not None and mine and not machine.vault.standing.over:
-        try:
-            again = {bytes(await content.read(0, 1 << 20)) for content in dict.fromkeys(machine.vault.carried.values())}
-        except CryptfsError as err:
-            sim.check_excuse(machine, err)
-            return
-        assert mine <= again, "an unsent content is not what it was"
+        again = await sim.unsent_of(machine)
+        assert again is None or mine <= again, "an unsent content is not what it was"
 
 
 MOVES = {
     "work": work, "mark": mark, "seal": seal, "pull": pull, "commit": commit, "send": send, "look back": look_back,
+    "close files": close_files,
     "kill": kill, "power cut": power_cut, "restart": restart, "lose cache": lose_cache,
 }  # fmt: skip

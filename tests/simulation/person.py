@@ -7,12 +7,14 @@ must be in the tree of everybody in the end, unless its device itself was set ba
 import random
 from dataclasses import dataclass
 
-from cryptfs.format.operation import KIND_FILE, Create, provisional_ino
+from cryptfs.format.operation import KIND_DIR, KIND_FILE, Create, provisional_ino
 from cryptfs.tree.rows import Entry
 from cryptfs.vault.vault import Vault
 from tests.vault.random_hand import Hand
 
 __all__ = ["Mark", "Person", "is_mark"]
+
+FEW = [b"a", b"b", b"c"]
 
 
 @dataclass
@@ -31,14 +33,24 @@ def is_mark(name: bytes) -> bool:
 
 
 class Person(Hand):
-    """A hand that leaves marks alone."""
+    """A hand that leaves marks alone. `crowded`: it knows few places, so that people get into each other's way."""
 
-    def __init__(self, vault: Vault, rng: random.Random) -> None:
+    def __init__(self, vault: Vault, rng: random.Random, *, crowded: bool = False) -> None:
         super().__init__(vault, rng)
+        self.crowded = crowded
+        if crowded:
+            self.names = FEW
 
     def act_by(self, rng: random.Random) -> None:
         """Chance comes from there from now on."""
         self.rng = rng
+
+    def directory(self) -> int:
+        """As `Hand`; in a crowd the root, or a folder right in it."""
+        if not self.crowded:
+            return super().directory()
+        folders = [st for _, st, kind in self.replica.entries(1) if kind == KIND_DIR]
+        return self.rng.choice([1, 1, *folders[:2]])
 
     def entry(self) -> Entry | None:
         """As `Hand`, but no mark."""
@@ -46,8 +58,17 @@ class Person(Hand):
         names = [name for name, _, _ in self.replica.entries(parent) if not is_mark(name)]
         return self.replica.lookup(parent, self.rng.choice(names)) if names else None
 
-    def directories(self) -> int:
-        return sum(self.kind(st) == 1 for _, st in self.replica.walk())
+    async def write(self) -> None:
+        """As `Hand`, or on in a file that a program has open, wherever a merge has put it."""
+        open_ = [one for one in self.held.values() if not one.detached]
+        if not open_ or self.rng.random() < 0.6:
+            await super().write()
+            return
+        content = self.rng.choice(open_)
+        await content.write(self.rng.randrange(70_000), self.rng.randbytes(self.rng.choice([1, 3000])), 10**9)
+        if self.rng.random() < 0.5:
+            content.hand_over_now()  # it is saved
+        content.persist()
 
     async def mark(self, name: bytes, by: str) -> Mark:
         """Make one in the root."""

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["FLAVOURS", "Move", "Plan", "Trace", "plan"]
+__all__ = ["CROWDED", "FLAVOURS", "Move", "Plan", "Trace", "plan"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,15 @@ class Trace:
 
 _DAILY: Mapping[str, int] = {
     "work": 40, "mark": 6, "seal": 17, "pull": 12, "commit": 5, "weather": 5, "kill": 4, "power cut": 3, "restart": 3,
-    "lose cache": 2, "look back": 2, "sleep": 2,
+    "lose cache": 2, "look back": 2, "sleep": 2, "close files": 2,
 }  # fmt: skip
 
 FLAVOURS: Mapping[str, Mapping[str, int]] = {
     "daily": _DAILY,
+    "crowd": _DAILY | {"work": 60, "seal": 25, "pull": 18, "send": 8},
     "collection": _DAILY | {
         "work": 26, "empty trash": 6, "weeks pass": 5, "collect": 12, "acknowledge": 6, "send": 10, "quota": 1,
-        "rounds": 3, "power cut": 4,
+        "rounds": 3, "power cut": 4, "spring clean": 5,
     },
     "group": _DAILY | {
         "work": 26, "invite": 4, "approve": 8, "remove": 3, "change role": 4, "rotate": 3, "close log": 4,
@@ -70,13 +71,14 @@ FLAVOURS: Mapping[str, Mapping[str, int]] = {
     },
     "folder": _DAILY | {
         "work": 26, "remember the folder": 6, "folder of old": 3, "folder of old for one": 3, "folder again": 3,
-        "object vanishes": 3, "junk": 2, "quota": 3, "clock jumps": 4, "send": 6, "weather": 8, "wait": 4,
+        "object vanishes": 3, "heal": 4, "junk": 2, "quota": 3, "clock jumps": 4, "send": 8, "weather": 8, "wait": 10,
     },
     "all": _DAILY | {
         "send": 8, "collect": 4, "acknowledge": 3, "weeks pass": 3, "empty trash": 2, "invite": 2, "approve": 4,
         "remove": 1, "change role": 2, "rotate": 1, "close log": 2, "accept late": 1, "reconcile": 1, "clone": 1,
         "keep a copy": 2, "back to the copy": 2, "remember the folder": 2, "folder of old": 1,
-        "folder of old for one": 1, "folder again": 2, "object vanishes": 1, "clock jumps": 1, "quota": 1,
+        "folder of old for one": 1, "folder again": 2, "object vanishes": 1, "heal": 1, "clock jumps": 1, "quota": 1,
+        "spring clean": 1,
     },
     "checkpoints": _DAILY | {
         "work": 26, "checkpoint": 9, "vouch": 8, "everybody vouches": 4, "send": 8, "lose cache": 7, "rounds": 4,
@@ -87,13 +89,19 @@ FLAVOURS: Mapping[str, Mapping[str, int]] = {
 """By flavour how often each kind of move comes, in proportion."""
 
 
+SHORT = 15
+"""Moves up to which a history has few devices, so that something comes of it."""
+
+
+CROWDED = ("crowd", "collection")
+"""Flavours in which all work on the same few files."""
+
+
 def plan(seed: int, turns: int) -> Plan:
     """The history of a seed: 2 to 5 devices, one of the flavours."""
     rng = random.Random(seed)
-    devices = rng.choice([2, 3, 3, 4, 5])
-    flavour = rng.choice([one for one in FLAVOURS if one != "checkpoints"])
-    if seed % 5 == 2:  # so that the histories of other seeds stay what they were
-        flavour = "checkpoints"
+    devices = rng.choice([2, 2, 3] if turns <= SHORT else [2, 3, 3, 4, 5])
+    flavour = rng.choice(list(FLAVOURS))
     kinds, weights = zip(*FLAVOURS[flavour].items(), strict=True)
     moves = tuple(
         Move(number, kind, rng.randrange(1 << 16), rng.randrange(1 << 32))

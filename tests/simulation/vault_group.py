@@ -9,9 +9,10 @@ import random
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 import trio.testing
@@ -29,9 +30,12 @@ from tests.simulation.founding import founded
 from tests.simulation.invariants import Verdict, vault_of
 from tests.simulation.machine import Machine
 from tests.simulation.person import Mark
-from tests.simulation.plans import Move, Plan, Trace, plan
+from tests.simulation.plans import CROWDED, Move, Plan, Trace, plan
+from tests.vault.random_hand import Shown, shown
 
-__all__ = ["Simulation", "simulate"]
+__all__ = ["Simulation", "run_plan", "simulate"]
+
+T = TypeVar("T")
 
 MOVES = moves_of_people.MOVES | moves_of_folders.MOVES | moves_of_groups.MOVES | moves_of_checkpoints.MOVES
 ROUNDS_TO_REST = 14
@@ -71,6 +75,7 @@ class Simulation:
         """One more device, down as yet."""
         number = len(self.machines)
         machine = Machine(name, keys, self.folder, self.base / str(number), self.rng.randrange(1 << 32))
+        machine.crowded = self.plan.flavour in CROWDED
         machine.store.before_put = lambda key: self._may_put(machine, key)
         self.machines.append(machine)
         return machine
@@ -90,7 +95,7 @@ class Simulation:
             for move in self.plan.moves:
                 await self._make(move)
             settled = await self._rest()
-            await Verdict(self, settled).all()
+            await Verdict(self, settled).all(thorough=self.plan.seed % 3 == 0)
             for machine in self.machines:
                 await machine.stop(kill=False)
 
@@ -138,12 +143,39 @@ class Simulation:
         """35: what cannot be read is on its way, or the folder shows too little at the moment."""
         assert isinstance(err, StoreError) or self.shows_less(machine), f"cannot read what is there: {err}"
 
+    async def seen_by(self, machine: Machine) -> Shown | None:
+        """All that a device shows; None if it cannot, for a good reason."""
+        return await self._ask(machine, lambda: shown(vault_of(machine)))
+
+    async def unsent_of(self, machine: Machine) -> set[bytes] | None:
+        """The contents that a device has not sent; None as above."""
+
+        async def contents() -> set[bytes]:
+            carried = dict.fromkeys(vault_of(machine).carried.values())
+            return {bytes(await content.read(0, 1 << 20)) for content in carried}
+
+        return await self._ask(machine, contents)
+
+    async def _ask(self, machine: Machine, question: Callable[[], Awaitable[T]]) -> T | None:
+        answers: list[T] = []
+
+        async def ask() -> None:
+            answers.append(await question())
+
+        trouble = await machine.attempt(ask)
+        if machine.error is not None:
+            self.check_excuse(machine, machine.error)
+            self.say(machine, f"cannot read everything: {trouble}")
+        return answers[0] if answers else None
+
     def _may_put(self, machine: Machine, key: str) -> None:
-        """32: who has seen more than the folder shows sends nothing once it has had the time to notice."""
-        if not isinstance(parse_name(key), SegmentName) or machine.older_since is None or machine.vault is None:
+        """A new segment is made on a view that is new. 32: and not on one that has less than its device had seen."""
+        again = key in machine.store.tried or key in self.folder.ever  # the same bytes as before, or healing
+        if not isinstance(parse_name(key), SegmentName) or again or machine.vault is None:
             return
-        if key in machine.store.tried:
-            return  # sealed before, and perhaps sent: the same bytes again
+        looked = machine.looks > machine.looks_used or machine.vault.standing.alone
+        assert looked, f"{machine.name} seals without having looked at the folder"
+        machine.looks_used = machine.looks
         if machine.missed_since is None or machine.looked_at - machine.missed_since <= PATIENCE:
             return
         there = machine.store.world.snapshot().keys()
@@ -181,6 +213,9 @@ class Simulation:
     async def _rest(self) -> list[Machine]:
         """Faults end; returns the devices that are in the group, when nothing moves any more."""
         self.say("all", "faults end")
+        now = self.folder.snapshot()
+        wrong = [key for key, data in self.vanished.items() if now.get(key, data) != data]
+        assert not wrong, f"{wrong[0]} was healed with other bytes"  # 37
         self.show_everything()
         self.folder.quota = None
         for name in self.junk:
@@ -194,7 +229,7 @@ class Simulation:
             troubles = {one.name: trouble for one in self.machines if (trouble := await self._take_part(one))}
             self.jump(PATIENCE / 2)
             now = set(self.folder.snapshot())
-            if now == before and not any(troubles.values()) and number > 2:
+            if now == before and not any(troubles.values()) and number > 0:
                 break
             before = now
         else:
@@ -217,6 +252,8 @@ class Simulation:
             await vault.sync()
             if (vault.standing.role or 0) >= Tier.ADMIN and administration.needs_reconciling(vault):
                 await administration.reconcile(vault)
+            if not vault.read_only:
+                await vault.acknowledging.now()
 
         trouble = await machine.attempt(act)
         vault = machine.vault

@@ -34,6 +34,9 @@ NAMES = [b"a", b"b", b"c", b"d"]
 class Hand:
     """Does random things to a vault, as a mount would hand them down."""
 
+    names = NAMES
+    """That it gives to what it makes and moves."""
+
     def __init__(self, vault: Vault, rng: random.Random) -> None:
         self.vault, self.rng, self.replica = vault, rng, vault.replica
         self.held: dict[int, FileContent] = {}
@@ -67,7 +70,7 @@ class Hand:
         return self.replica.lookup(parent, self.rng.choice(names)) if names else None
 
     def free(self) -> tuple[int, bytes] | None:
-        parent, name = self.directory(), self.rng.choice(NAMES)
+        parent, name = self.directory(), self.rng.choice(self.names)
         return (parent, name) if self.replica.lookup(parent, name) is None else None
 
     def make(self) -> Op | None:
@@ -97,7 +100,7 @@ class Hand:
         return Unlink(ino, lver, self.replica.extern_ver(node.cver))
 
     def move(self) -> Op | None:
-        source, parent, name = self.entry(), self.directory(), self.rng.choice(NAMES)
+        source, parent, name = self.entry(), self.directory(), self.rng.choice(self.names)
         if source is None or self.inside(source, parent):
             return None
         target = self.replica.lookup(parent, name)
