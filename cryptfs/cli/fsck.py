@@ -8,12 +8,14 @@ import click
 import trio
 
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
+from cryptfs.cli.asking import yes_option
 from cryptfs.cli.checking import Report, check_vault
 from cryptfs.cli.control import Answer, Daemon
 from cryptfs.cli.opening import open_with
 from cryptfs.cli.output import counted, document, line, note, progress, safe, size
+from cryptfs.cli.salvaging import salvage as salvage_into
 from cryptfs.cli.unlocking import unlock
-from cryptfs.errors import HostileStore
+from cryptfs.errors import HostileStore, UsageError
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.stores import store_beside
 
@@ -41,9 +43,19 @@ class Percent(click.ParamType[float]):
 @vault_argument()
 @click.option("--read-data", type=Percent(), default=0.0, help="Also read this share of all packs: 100% reads all.")
 @click.option("--heal", is_flag=True, help="First put back what is missing in the store and lies on this machine.")
+@click.option(
+    "--salvage",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write what packs alone tell into a new directory.",
+)
+@yes_option()
 @json_option()
 @passphrase_option()
-def fsck(*, name: str, read_data: float, heal: bool, as_json: bool, passphrase_file: Path | None) -> int:
+def fsck(
+    *, name: str, read_data: float, heal: bool, salvage: Path | None, yes: bool, as_json: bool,
+    passphrase_file: Path | None,
+) -> int:  # fmt: skip
     """Check that the store of the vault NAME has everything, signed by members and as it was written.
 
     Nobody has to run this after a crash: start-up repairs what a crash leaves. Without --heal it changes nothing. The
@@ -52,6 +64,10 @@ def fsck(*, name: str, read_data: float, heal: bool, as_json: bool, passphrase_f
     """
     home = VaultHome.of(name)
     home.require()
+    if salvage is not None:
+        if heal or read_data:
+            raise UsageError("--salvage goes with no other check.", "It reads packs and writes files, nothing else.")
+        return salvage_into(home, salvage, passphrase_file, yes=yes, as_json=as_json)
     daemon = Daemon.find(home) if heal else None
     if daemon is not None:
         with daemon:

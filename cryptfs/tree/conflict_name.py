@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from cryptfs.format.limits import NAME_MAX
 
-__all__ = ["MARK", "Copied", "conflict_name", "copied_from", "date_of", "label_of"]
+__all__ = ["MARK", "Copied", "conflict_name", "copied_from", "date_of", "label_of", "marked_name"]
 
 MARK: Final = b"'s conflicted copy "
 _MARKED: Final = re.compile(
@@ -85,6 +85,12 @@ def conflict_name(name: bytes, label: bytes, date: bytes, op: bytes, taken: Call
         if not taken(found):
             break
     return found
+
+
+def marked_name(name: bytes, mark: bytes) -> bytes:
+    """`STEM` + `mark` + `EXT` of a name, at most 255 bytes."""
+    stem, ext = _parts(name)
+    return _join(stem, mark, ext)
 
 
 def _parts(name: bytes) -> tuple[bytes, bytes]:

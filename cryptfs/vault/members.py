@@ -21,7 +21,7 @@ from cryptfs.vault.folder import MEMBERSHIP_OBJECT_MAX
 from cryptfs.vault.news import News
 from cryptfs.vault.upload import Sender
 
-__all__ = ["load_membership", "refresh"]
+__all__ = ["load_membership", "read_copies", "refresh"]
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ async def load_membership(sender: Sender, copies: Path, keys: DeviceKeys, news: 
     Raises ConfigError if the store holds another vault or none, StoreError if it does not answer and there is no copy,
     HostileStore, NeedsUpdate.
     """
-    kept = dict(_read_copies(copies))
+    kept = dict(read_copies(copies))
     try:
         objects = await _fetch(sender, kept)
     except StoreError as err:
@@ -133,7 +133,8 @@ def _check_vault(genesis: bytes | None, vault: bytes) -> None:
         ) from err
 
 
-def _read_copies(copies: Path) -> Iterator[tuple[str, bytes]]:
+def read_copies(copies: Path) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of the copies in a directory. Raises LocalDisk."""
     with local_disk("reading the copy of the membership"):
         if copies.is_dir():
             for path in sorted(copies.iterdir()):
