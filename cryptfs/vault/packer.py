@@ -145,7 +145,7 @@ class Packer:
 
     def _job(self, pack: OpenPack, target: OpenPack, live: Iterable[Written]) -> PackJob:
         files: dict[bytes, FileContent] = {}
-        versions: set[tuple[bytes, int]] = set()
+        holders: dict[tuple[bytes, int], FileContent] = {}  # two contents of one file may know different keys
         rows = []
         for written in sorted(live, key=lambda w: w.ref.off):
             file = written.holder
@@ -162,10 +162,10 @@ class Packer:
             )
             if isinstance(file, FileContent):
                 files[file.fid] = file
-                versions.add((file.fid, written.ref.fkv))
+                holders[file.fid, written.ref.fkv] = file
         keys = []
-        for fid, fkv in sorted(versions):
-            box = files[fid].lineage.box(fkv)
+        for (fid, fkv), holder in sorted(holders.items(), key=lambda item: item[0]):
+            box = holder.lineage.box(fkv)
             keys.append(PackKey(fid, fkv, box.ks, box.box))
         wall_ms = self._wall_ms()
         hints = tuple(self._namer.hint(file, wall_ms) for _, file in sorted(files.items()))

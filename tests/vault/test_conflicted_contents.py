@@ -7,6 +7,7 @@ import pytest
 
 from cryptfs.errors import StoreGone
 from cryptfs.group.authority import Tier
+from cryptfs.vault import administration as do
 from cryptfs.vault.vault import Vault
 from tests.vault.administration_world import World
 from tests.vault.vault_workshop import make_file, read_file, remove_file, write_file
@@ -145,3 +146,32 @@ async def test_unsent_changes_wait_for_the_version_they_were_made_to(tmp_path: P
         (tmp_path / path.name).rename(path)
     async with bob.open() as here:
         assert await read_file(here, b"f") == b"a" * 100_000 + b"BOB" + b"a" * 99_997
+
+
+async def test_a_pack_may_hold_two_contents_of_one_file_that_know_different_keys(tmp_path: Path) -> None:
+    """A conflicted copy keeps the lineage of its file, and both go on by themselves when the vault's key changes."""
+    world = World(tmp_path)
+    bob, carol = await world.admit("Bob", Tier.WRITER), await world.admit("Carol", Tier.WRITER)
+    async with world.anna.open() as anna, bob.open() as here, carol.open() as there:
+        await write_file(anna, b"f", b"first")
+        await anna.sync()
+        await here.exchange.pull()
+        await there.exchange.pull()
+        await do.rotate(anna)
+        await here.refresh_membership()
+        await write_file(here, b"f", b"by Bob")
+        await here.sync()
+        await do.rotate(anna)
+        await there.refresh_membership()
+        await write_file(there, b"f", b"by Carol")
+        await there.sync()
+        await here.exchange.pull()
+        (copy,) = set(names(here)) - {b"f"}
+        await write_file(here, b"f", b"BY")  # under a key that only this content has
+        await write_file(here, copy, b"BY")  # last in the pack, under the newest key that it knows
+        (pack,) = here.records.local.values()
+        assert len({(one.holder.fid, one.ref.fkv) for one in pack.records if one.holder.wants(one.chunk, one.ref)}) == 2
+        await here.packer.confirm(pack)
+        await here.sync()
+        await anna.exchange.pull()
+        assert {name: await read_file(anna, name) for name in names(anna)} == {b"f": b"BY Bob", copy: b"BY Carol"}
