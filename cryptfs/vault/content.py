@@ -358,13 +358,13 @@ class FileContent(ReadContent):
             self._unlog()
             return
         self.lineage.write_key()  # also an empty or all-hole content has a lineage and a key
+        keys = self.lineage.to_keep({ref.fkv for ref in self._unsubmitted.values()})
         delta = Delta(
-            self.origin, self.fid, self.size, self.chunk_log2, self.digest, self.lineage.unnamed(), self.cut_since,
+            self.origin, self.fid, self.size, self.chunk_log2, self.digest, keys, self.cut_since,
             tuple((i, r.container.num, r.off, r.fkv, r.hash) for i, r in self._unsubmitted.items()),
         )  # fmt: skip
         self.base_ver = self._host.submit_put(self, delta, self.base_ver, self.mtime_ns)
-        self._unsubmitted = {}
-        self.cut_since = -1
+        self._unsubmitted, self.cut_since = {}, -1
         self.changed = self.logged = False
         self.pending += 1
 

@@ -5,6 +5,7 @@ first write to a new content and for the first write after the vault's key set c
 removal cannot be opened with keys from before it (docs/membership.md).
 """
 
+from collections.abc import Container
 from typing import Final, Protocol
 
 from cryptfs.crypto.keys import FileKey, new_file_key, random_bytes
@@ -80,13 +81,15 @@ class Lineage:
             box = self._boxes[fkv] = keyring.box_file_key(keyring.write_keyset, self.fid, fkv, self.key(fkv))
         return box
 
-    def unnamed(self) -> tuple[tuple[int, FileKey], ...]:
-        """(version, key) that the sealed version does not tell by itself: the journal has to keep them.
+    def to_keep(self, used: Container[int] = ()) -> tuple[tuple[int, FileKey], ...]:
+        """(version, key) that the journal has to keep: what the sealed version does not tell by itself, and `used`.
 
         Not only new ones: a version without chunks names no key, but what is written into it later has one; and a root
-        manifest, which has most, may be out of reach when the journal is read.
+        manifest, which has most, may be out of reach when the journal is read. `used` are versions of keys under which
+        something was sealed that the journal is about to name. The version before it may count no more by then, and be
+        gone from the tree with its keys.
         """
-        return tuple((fkv, fk) for fkv, fk in sorted(self._keys.items()) if fkv not in self._named)
+        return tuple((fkv, fk) for fkv, fk in sorted(self._keys.items()) if fkv not in self._named or fkv in used)
 
     def sealed_with(self, boxes: tuple[FileKeyBox, ...]) -> None:
         """There is a new sealed version, whose operation has these."""

@@ -268,7 +268,7 @@ class Replay:
         if not content.fid:
             content.lineage.write_key()
         delta = Delta(
-            content.origin, content.fid, content.size, content.chunk_log2, b"", content.lineage.unnamed(), -1, ()
+            content.origin, content.fid, content.size, content.chunk_log2, b"", content.lineage.to_keep(), -1, ()
         )
         content.replay(delta, {}, entry.k)
         stub = Content(delta.fid, delta.size, delta.chunk_log2, b"", (), Inline(()))

@@ -15,7 +15,7 @@ TOGETHER = 25
 """Histories in one test."""
 TURNS = 25
 ONCE_WRONG = {
-    (552, 60): "a pack with records of two contents of one file, of which one knew a key that the other did not",
+    (552, 60): "unsent changes of a file whose version was gone could not be sealed: its keys were gone with it",
     (1460, 50): "a device that had saved something while the key was unknown could not be opened",
     (1015, 50): "an administrator whose log was closed decided what no segment told anybody",
     (529, 60): "a file of holes alone, sent again in a new log, could not be sent",

@@ -15,6 +15,7 @@ from cryptfs.errors import LocalDiskFull, Quota, StoreError, StoreGone
 from cryptfs.format.codec import decode
 from cryptfs.format.content import Content
 from cryptfs.vault import pending, sealer
+from cryptfs.vault.chunkmap import decode_delta
 from cryptfs.vault.journal import Entry, Sealed
 from cryptfs.vault.vault import Vault
 from tests.patience import until_async
@@ -431,3 +432,16 @@ async def one_change(vault: Vault, rng: random.Random, model: dict[bytes, bytes]
             await content.write(offset, data, 1)
             model[name] = old[:offset].ljust(offset, b"\0") + data + old[offset + len(data) :]
     vault.release_file(content)
+
+
+async def test_the_journal_has_the_keys_of_what_it_names_whatever_becomes_of_the_version_before(
+    sim: SimWorkshop,
+) -> None:
+    async with sim.open() as vault:
+        await write_file(vault, b"f", b"one")
+        await vault.sync()
+        await write_file(vault, b"f", b"two")
+        (entry,) = vault.pending.entries()
+        delta = decode_delta(entry.delta)
+        assert delta.chunks
+        assert {fkv for _, _, _, fkv, _ in delta.chunks} == {fkv for fkv, _ in delta.keys}
