@@ -51,7 +51,7 @@ sh() { # PERSON COMMAND…: what that person does in a shell, shown; in $M her m
   M=$demo/mnt-$who bash -c "cd $demo/mnt-$who && $*" 2>&1
 }
 sees() { # PERSON FILE TEXT: wait until the mount shows it; its process learns of it by itself
-  for _ in $(seq 150); do
+  for _ in $(seq 600); do
     if [ "$(cat "mnt-$1/$2" 2>/dev/null)" = "$3" ]; then
       echo "$1 sees $2: $3"
       return
@@ -65,7 +65,7 @@ fact() { # PERSON FIELD: one line of her status
   CRYPTFS_HOME=$demo/$1 "$bin/cryptfs" status team | sed -n "s/^$2  */$1: /p"
 }
 told() { # PERSON FIELD TEXT: wait until that line of her status has the text
-  for _ in $(seq 150); do
+  for _ in $(seq 600); do
     if fact "$1" "$2" | grep -q -e "$3"; then
       fact "$1" "$2"
       return
@@ -85,7 +85,7 @@ join() { # PERSON LABEL: one command, which waits for the approval and mounts; g
   CRYPTFS_HOME=$demo/$1 "$bin/cryptfs" join "$token" --device-label "$2" --no-passphrase \
     --mountpoint "$demo/mnt-$1" >"$1.out" 2>"$1.err" &
   asking=$!
-  for _ in $(seq 150); do
+  for _ in $(seq 600); do
     if grep -q 'lets it in' "$1.err"; then return; fi
     sleep 0.1
   done

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory.mkdir(mode=0o700)
     monkeypatch.setenv("CRYPTFS_HOME", str(directory))
     return directory
+
+
+@pytest.fixture
+def connections(tmp_path: Path) -> Iterator[Path]:
+    """The control file system of FUSE, at a place of its own: it is nobody else's to unmount."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount the control file system of FUSE")
+    place = tmp_path / "connections"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "fusectl", "fusectl", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
-"""Waiting for what another process or thread brings about and nothing announces."""
+"""Waiting for what another process or thread brings about and nothing announces, on a machine that may be busy."""
 
 import time
 from collections.abc import Callable
 
 import trio
 
-__all__ = ["until", "until_async"]
+__all__ = ["SECONDS", "until", "until_async"]
+
+SECONDS = 120.0
+"""For what takes a moment on a quiet machine: whoever waited this long waits for something that hangs."""
 
 
-def until(condition: Callable[[], object], seconds: float = 60.0, what: str = "it did not come about") -> None:
+def until(condition: Callable[[], object], seconds: float = SECONDS, what: str = "it did not come about") -> None:
     """Return when `condition` holds. AssertionError `what` when that takes longer."""
     end = time.monotonic() + seconds
     while not condition():
@@ -16,7 +19,7 @@ def until(condition: Callable[[], object], seconds: float = 60.0, what: str = "i
         time.sleep(0.02)
 
 
-async def until_async(condition: Callable[[], object], seconds: float = 20.0) -> None:
+async def until_async(condition: Callable[[], object], seconds: float = SECONDS) -> None:
     """The same where trio runs. Raises TooSlowError."""
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110 - nothing announces it

@@ -13,6 +13,7 @@ from cryptfs.cli.main import cryptfs
 from cryptfs.cli.output import execute
 from tests.cli.people import Person
 from tests.cli.transcripts import Result, Run
+from tests.patience import SECONDS
 
 
 @pytest.fixture
@@ -45,7 +46,9 @@ def run_apart(home: Path) -> Run:
 
     def command(*args: object, stdin: bytes = b"", **environ: str) -> Result:
         line = [sys.executable, "-m", "cryptfs", *map(str, args)]
-        done = subprocess.run(line, input=stdin, env=os.environ | environ, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(
+            line, input=stdin, env=os.environ | environ, capture_output=True, timeout=SECONDS, check=False
+        )
         return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return command

@@ -21,6 +21,7 @@ def short_path() -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.fuse
+@pytest.mark.timeout(600)
 def test_the_group_demonstration_works_from_its_first_line_to_its_last(short_path: Path) -> None:
     for program, module in (("cryptfs", "main"), ("cryptfs-admin", "admin")):
         script = short_path / program
@@ -31,7 +32,7 @@ def test_the_group_demonstration_works_from_its_first_line_to_its_last(short_pat
         script.chmod(0o755)
     environ = os.environ | {"CRYPTFS_BIN": str(short_path), "TMPDIR": str(short_path), "NO_COLOR": "1"}
     done = subprocess.run(
-        [ROOT / "contrib/demo_group.sh"], env=environ, capture_output=True, text=True, timeout=240, check=False
+        [ROOT / "contrib/demo_group.sh"], env=environ, capture_output=True, text=True, timeout=540, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "No name and no word of the files above" in done.stdout

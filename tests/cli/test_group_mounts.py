@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.people import Person
-from tests.patience import until
+from tests.patience import SECONDS, until
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
-PATIENCE = 60.0
 
 
 class Group:
@@ -148,10 +147,10 @@ def test_one_command_on_each_side_and_one_approval(group: Group) -> None:
     waiter = threading.Thread(target=approve_once_asked)
     waiter.start()
     joining = bob.start("cryptfs", "join", token, "team", "--no-passphrase", "--mountpoint", group.point("bob"))
-    waiter.join(PATIENCE)
+    waiter.join(SECONDS)
     assert asked.is_set()
     group.people["anna"].must("approve", "team", "Bob", "--yes")
-    out, err = joining.communicate(timeout=PATIENCE)
+    out, err = joining.communicate(timeout=SECONDS)
     assert joining.returncode == 0, err
     assert out == f"This device is in. 'team' is mounted at {group.point('bob')}.\n"
     group.write("bob", "hello", "from Bob")

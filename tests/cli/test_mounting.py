@@ -14,6 +14,7 @@ import pytest
 
 from cryptfs.cli.background import StartFailed
 from tests.cli.transcripts import Result, Run, two_lines
+from tests.patience import SECONDS
 
 on_a_mount = pytest.mark.fuse
 
@@ -134,7 +135,7 @@ def test_a_dead_mount_is_cleared_by_umount(run: Run, vault: str, mounted: Path) 
     daemon = json.loads(run("status", vault, "--json").out)["pid"]
     ended = os.pidfd_open(daemon)
     os.kill(daemon, 9)
-    assert select.select([ended], [], [], 20)[0]
+    assert select.select([ended], [], [], SECONDS)[0]
     os.close(ended)
     assert json.loads(run("status", vault, "--json").out)["state"] == "dead mount"
     assert run("umount", vault) == (0, "'team' is unmounted.\n", "")

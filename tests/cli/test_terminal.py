@@ -14,8 +14,7 @@ import pytest
 from cryptfs.crypto import keyfile
 from cryptfs.crypto.recovery import RecoverySecret
 from cryptfs.crypto.words import recovery_seed
-
-SECONDS = 60
+from tests.patience import SECONDS
 
 
 class Terminal:

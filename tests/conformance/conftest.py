@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE))
 
 from mounting import Mount, Vault, fstype_of, scratch, watchdog  # noqa: E402
 
-HANG_SECONDS = 100.0
+HANG_SECONDS = 200.0
 ELSEWHERE = os.environ.get("CRYPTFS_CONFORMANCE_DIR", "")
 REQUIRED = bool(os.environ.get("CI"))
 

@@ -19,8 +19,8 @@ from pathlib import Path
 __all__ = ["NAME", "LoosedDaemon", "Mount", "Vault", "fstype_of", "is_mounted", "scratch", "wait_until"]
 
 NAME = "drive"
-START_SECONDS = 30.0
-STOP_SECONDS = 60.0
+START_SECONDS = 120.0
+STOP_SECONDS = 120.0
 # The kernel drops requests nobody waits for when it unmounts; the library calls its late answer an error.
 _HARMLESS = re.compile(r"fuse_(release|releasedir|forget)\(\): fuse_reply_\* failed with No such file or directory")
 _UNESCAPE = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
@@ -146,7 +146,7 @@ class Vault:
         """The command line of `cryptfs ARGS`."""
         return [sys.executable, *launcher, *args]
 
-    def run(self, *args: str, check: bool = True, seconds: float = 120.0) -> "subprocess.CompletedProcess[str]":
+    def run(self, *args: str, check: bool = True, seconds: float = 240.0) -> "subprocess.CompletedProcess[str]":
         """Run a cryptfs command to its end; with `check` a failure shows what it said."""
         done = subprocess.run(
             self.command(*args), env=self.environ, capture_output=True, text=True, timeout=seconds, check=False

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conformance.devices import Device, Fleet, copies_of
 from tests.conformance.mounting import NAME
+from tests.patience import SECONDS
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
@@ -152,7 +153,7 @@ def test_what_was_synced_to_disk_survives_a_kill_and_reaches_the_others(fleet: F
     halfway = threading.Event()
     worker = threading.Thread(target=work)
     worker.start()
-    assert halfway.wait(60)
+    assert halfway.wait(SECONDS)
     bob.crash()
     worker.join()
     bob.start()

@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mounting import NAME, LoosedDaemon, is_mounted
+
+from tests.patience import SECONDS
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -45,7 +46,7 @@ def test_second_daemon_is_refused_and_names_the_first(stage) -> None:
     mount = stage.mount()
     second = stage.vault.base / "second"
     second.mkdir()
-    done = stage.vault.run("mount", NAME, str(second), "--foreground", check=False, seconds=30)
+    done = stage.vault.run("mount", NAME, str(second), "--foreground", check=False)
     assert done.returncode == 75, done.stderr
     assert str(mount.daemon.pid) in done.stderr
     assert not is_mounted(second)
@@ -55,24 +56,10 @@ def test_second_daemon_is_refused_and_names_the_first(stage) -> None:
 
 def test_mount_point_that_is_not_empty_is_refused(stage) -> None:
     (stage.point / "hidden").write_bytes(b"x")
-    done = stage.vault.run("mount", NAME, str(stage.point), "--foreground", check=False, seconds=30)
+    done = stage.vault.run("mount", NAME, str(stage.point), "--foreground", check=False)
     assert done.returncode != 0
     assert "empty" in done.stderr
     assert not is_mounted(stage.point)
-
-
-@pytest.fixture
-def connections() -> Iterator[Path]:
-    """The control file system of FUSE, mounted for the test if it is not."""
-    path = Path("/sys/fs/fuse/connections")
-    if os.geteuid() != 0 or not path.exists():
-        pytest.skip("needs root and the control file system of FUSE")
-    if is_mounted(path):
-        yield path
-        return
-    subprocess.run(["mount", "-t", "fusectl", "fusectl", str(path)], check=True)
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
 
 
 def test_connection_abort_ends_the_daemon_with_an_error(stage, connections: Path) -> None:
@@ -83,7 +70,7 @@ def test_connection_abort_ends_the_daemon_with_an_error(stage, connections: Path
     os.close(fd)
     device = os.minor(os.stat(stage.point).st_dev)
     (connections / str(device) / "abort").write_text("1")
-    assert mount.daemon.wait(30) != 0
+    assert mount.daemon.wait(SECONDS) != 0
     mount = stage.mount()
     assert (stage.point / "f").read_bytes() == b"kept"
     mount.stop()
@@ -98,7 +85,7 @@ def test_lazy_unmount_with_open_files_ends_after_the_last_close(stage) -> None:
     subprocess.run(["fusermount3", "-uz", str(stage.point)], check=True)
     os.write(fd, b"two")
     os.close(fd)
-    assert mount.daemon.wait(30) == 0, mount.said()
+    assert mount.daemon.wait(SECONDS) == 0, mount.said()
     mount = stage.mount()
     assert (stage.point / "f").read_bytes() == b"one two"
     mount.stop()
@@ -117,19 +104,19 @@ def test_refused_unmount_is_an_error_not_a_hang(stage) -> None:
     fd = os.open(stage.point / "f", os.O_RDWR | os.O_CREAT)
     with pytest.raises(LoosedDaemon, match="refused"):
         mount.stop()
-    done = stage.vault.run("umount", NAME, check=False, seconds=60)
+    done = stage.vault.run("umount", NAME, check=False)
     assert done.returncode != 0
     os.write(fd, b"still works")
     os.close(fd)
     stage.vault.run("umount", NAME)
-    assert mount.daemon.wait(30) == 0
+    assert mount.daemon.wait(SECONDS) == 0
 
 
 def test_everything_is_there_after_the_umount_command(stage) -> None:
     mount = stage.mount()
     (stage.point / "f").write_bytes(b"x" * 100_000)
     stage.vault.run("umount", NAME)
-    assert mount.daemon.wait(30) == 0
+    assert mount.daemon.wait(SECONDS) == 0
     assert not is_mounted(stage.point)
     mount = stage.mount()
     assert (stage.point / "f").read_bytes() == b"x" * 100_000
