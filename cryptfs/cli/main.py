@@ -35,6 +35,8 @@ _COMMANDS: Final[Table] = {
     "trash": ("past", "List what was deleted."),
     "conflicts": ("conflicts", "List conflicted copies, or settle one."),
     "restore": ("past", "Bring back an old version, or what was deleted."),
+    "pin": ("pinning", "Keep files and folders here for use without the store."),
+    "unpin": ("pinning", "Keep them no longer."),
     "fsck": ("fsck", "Check a vault against its store."),
     "doctor": ("health", "Check this machine, and how it reaches a vault."),
     "enable": ("service", "Mount a vault at every login."),

@@ -16,6 +16,7 @@ from cryptfs.mount.mountpoint import unmount
 from cryptfs.vault.acts import perform
 from cryptfs.vault.pace import Pace
 from cryptfs.vault.past_acts import look_back
+from cryptfs.vault.pin_acts import change_pins
 from cryptfs.vault.revoking import carry_out
 
 __all__ = ["Commands"]
@@ -69,6 +70,7 @@ class Commands:
             "heal": self._heal,
             "reencrypt": self._reencrypt,
             "past": self._past,
+            "pin": self._pin,
         }
 
     async def _ping(self, _: Answer, __: Say) -> Answer:
@@ -143,6 +145,14 @@ class Commands:
             raise UsageError("`past` needs an object of arguments.")
         await self.fs.files.hand_over_all()
         return await look_back(self._vault, str(request.get("act")), arguments, say)
+
+    async def _pin(self, request: Answer, say: Say) -> Answer:
+        """What is kept here for use without the store."""
+        arguments = request.get("arguments", {})
+        if not isinstance(arguments, dict):
+            raise UsageError("`pin` needs an object of arguments.")
+        await self.fs.files.hand_over_all()
+        return await change_pins(self._vault, str(request.get("act")), arguments, say)
 
     async def _umount(self, request: Answer, _: Say) -> Answer:
         """Hand over and unmount; the kernel may still ask us things while it does, hence the thread."""

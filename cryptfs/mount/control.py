@@ -9,6 +9,7 @@
 | `admin` with `act`, `arguments` | what that act of `vault/acts.py` answers                                       |
 | `reencrypt` with `path`       | lines `{"progress": {"bytes": n}}`, then what `vault/revoking.py` says             |
 | `past` with `act`, `arguments` | lines `{"rows": [...]}` of long answers, then what `vault/past_acts.py` answers |
+| `pin` with `act`, `arguments` | lines `{"progress": {"bytes": n, "of": n}}`, then what `vault/pin_acts.py` answers |
 | `collect` with `now`, `history` | lines `{"progress": {"text": ...}}`, then what the run did                     |
 | `heal`                        | the same lines, then what was put back and what is still missing                  |
 | `umount`, perhaps with `lazy` | `pending_bytes` still to be sent; the process ends afterwards                     |

@@ -143,6 +143,18 @@ class Replica(Core):
         )
         return rows
 
+    def nodes_in(self, parent: int) -> list[tuple[int, int, int, bytes | None]]:
+        """(st, kind, size, content) of all that is in a directory, by name; for who goes through whole trees.
+
+        `content` as in `Node`. Nothing of it is kept in memory.
+        """
+        rows: list[tuple[int, int, int, bytes | None]] = self._db.all(
+            "SELECT n.st, n.kind, n.size, n.content FROM dirent e CROSS JOIN node n ON n.st = e.st"
+            " WHERE e.parent = ? ORDER BY e.name",
+            (parent,),
+        )
+        return rows
+
     def find(self, path: bytes) -> int | None:
         """The node at a path from the root, None if there is none; empty parts and `.` stay where they are."""
         st = ROOT_ST
@@ -202,6 +214,10 @@ class Replica(Core):
         """The encoded Content of the present version; None if it is not sealed yet, or the file was created empty."""
         carrier = self._carrier(st)
         return None if carrier is None else self.facts.encoded(carrier)
+
+    def content_carried(self, carrier: bytes) -> bytes | None:
+        """The encoded Content that a node's `content` means; None if that is not sealed yet."""
+        return self.facts.encoded(self.ids.external(carrier))
 
     def content_of_version(self, ver: Ver) -> bytes | None:
         """The encoded Content of a version; None if it is not sealed, has none, or was never heard of."""

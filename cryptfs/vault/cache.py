@@ -64,7 +64,7 @@ class Cache:
         self.damaged = self.fetching.damaged
         """Objects that did not verify, with what was wrong."""
         self.kept: frozenset[str] | None = frozenset()
-        """Ids in hex of what folders that are kept offline need; None: not known yet, so nothing is removed."""
+        """Ids in hex of what is pinned (`keeping.py`), outside the limit; None: not known yet, nothing is removed."""
         self.pinned: set[Path] = set()
         """Records of the segment on its way, until the store has it."""
         self.held: set[Path] = set()
@@ -83,6 +83,11 @@ class Cache:
                 known.sparse = SparseCopy(sparse)
             self._relocate(known)
         return known
+
+    @property
+    def moves(self) -> Moves:
+        """What `follow` was told last."""
+        return self._moves
 
     def follow(self, moves: Moves) -> None:
         """These records were copied to other containers by who holds them; replaces what was said before."""
@@ -168,9 +173,11 @@ class Cache:
         with local_disk("reading the cache"), os.scandir(self._directory) as entries:
             for entry in entries:
                 status = entry.stat()
-                total += _room(status)
                 path = Path(entry.path)
-                if path in self.pinned or path in self.held or path.stem in self.kept:
+                if path.stem in self.kept:
+                    continue
+                total += _room(status)
+                if path in self.pinned or path in self.held:
                     continue
                 container = by_path.get(path)
                 files.append((container.last_used if container else 0, status.st_mtime, path, _room(status)))

@@ -88,6 +88,11 @@ class Container:
         self.last_used = 0
         self._fd = -1
 
+    @property
+    def place(self) -> tuple[int, bytes]:
+        """Its final name, for the tree."""
+        return self.where, self.id
+
     def read(self, off: int, length: int) -> bytes | memoryview | None:
         """The record at `off`; None if it is not on this disk. Raises LocalDisk."""
         fd = self._fd

@@ -5,10 +5,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from cryptfs.errors import LocalDisk, LocalDiskFull
 
 __all__ = ["Space", "local_disk", "space_of", "sync_directory"]
+
+_RESERVE_MIN: Final = 4 << 20
+_RESERVE_MAX: Final = 64 << 20
+"""Bounds in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,11 @@ class Space:
 
     total: int
     free: int
+
+    @property
+    def reserve(self) -> int:
+        """What is left free on a local disk, so that what was accepted already still fits."""
+        return max(_RESERVE_MIN, min(_RESERVE_MAX, self.total // 50))
 
 
 class local_disk:  # noqa: N801  # used as a function; a generator would cost each cached read 1 µs more

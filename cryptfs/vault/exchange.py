@@ -104,6 +104,7 @@ class Exchange:
         self.pulls += 1
         self._pace.looked(now)
         if news:
+            self._vault.keeper.stir()
             self.stir()
             self.settled.set()
             self.settled = trio.Event()

@@ -8,13 +8,14 @@ read. When the last range of a pack is here, it is compared with its name; then 
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import trio
 
-from cryptfs.errors import CryptfsError, Damaged, LocalDisk, NotFound, StoreError
+from cryptfs.errors import CryptfsError, Damaged, LocalDisk, LocalDiskFull, NotFound, StoreError
 from cryptfs.format.content import WHERE_BODY2
 from cryptfs.format.limits import PACK_MAX
 from cryptfs.format.names import pack_name
@@ -41,6 +42,9 @@ _INDEX_SMALL: Final = 256 << 10
 """Bytes before the first record of a pack at most, and behind its last one usually."""
 _PATIENCE: Final = 120.0
 """Seconds for a range that no program waits for, on a slow line."""
+_LULL: Final = 1.0
+_LULL_LATEST: Final = 10.0
+"""Seconds without a program that waits before something is brought here that nobody asked for, and seconds at most."""
 
 
 class Reach(NamedTuple):
@@ -120,6 +124,9 @@ class Fetching:
         """Ranges on their way that nobody asked for yet."""
         self.waited = 0
         """Records that somebody had to wait for, since the start."""
+        self._waiting = 0
+        self._waited_at = -math.inf
+        self._served = trio.Event()
         self.damaged: dict[str, str] = {}
         """Objects that did not verify, with what was wrong."""
         self._bodies = Bodies(sender, log_objects, path_of, segment_name, self.damaged)
@@ -132,6 +139,14 @@ class Fetching:
         What is here at its place was found wanting by the caller.
         """
         self.waited += 1
+        self._waiting += 1
+        try:
+            return await self._record(container, want, reach)
+        finally:
+            self._waiting -= 1
+            self._has_served()
+
+    async def _record(self, container: Container, want: Want, reach: Reach) -> bytes | memoryview:
         if container.where == WHERE_BODY2:
             return await self._bodies.record(container, *want)
         self._forget(container, want)
@@ -172,6 +187,45 @@ class Fetching:
             if not gaps:
                 return
             await self._fly(container, *gaps[0], None)
+            self._require_kept(container, *gaps[0])
+
+    async def quietly(self, container: Container, start: int, end: int) -> None:
+        """As `part`, for what nobody waits for: one range after the other, each when those who wait had their turn."""
+        if container.where == WHERE_BODY2:
+            if container.path is None:
+                await self._bodies.fetch(container)
+            return
+        while container.path is None and self._missing(container, start, end):
+            calm = await self._lull()
+            gaps = self._missing(container, start, end)
+            if container.path is None and gaps:
+                begin, stop = gaps[0]
+                stop = stop if calm else min(stop, begin + RANGE_MIN)
+                await self._fly(container, begin, stop, None, early=True)
+                self._require_kept(container, begin, stop)
+        await self.part(container, start, end)  # what others fetch of it meanwhile
+
+    async def _lull(self) -> bool:
+        """Wait until no program has waited for the store for a moment; False if they keep on doing it."""
+        with trio.move_on_after(_LULL_LATEST):
+            while True:
+                if self._waiting or self.ahead_now:
+                    await self._served.wait()
+                elif (left := self._waited_at + _LULL - trio.current_time()) > 0:
+                    await trio.sleep(left)
+                else:
+                    return True
+        return False
+
+    def _has_served(self) -> None:
+        self._waited_at = trio.current_time()
+        self._served.set()
+        self._served = trio.Event()
+
+    def _require_kept(self, container: Container, start: int, end: int) -> None:
+        """Who wants something to be here, and not only to read it once, has to hear that it could not be kept."""
+        if self.lacks(container, start, end) == end - start:
+            raise LocalDiskFull("What was fetched could not be kept in the cache.")
 
     async def whole(self, container: Container) -> None:
         """Bring all of a container here. Raises as `part`, Damaged also if it is not what its name says."""
@@ -266,18 +320,23 @@ class Fetching:
             log.debug("nothing was fetched ahead: %s", err)  # whoever needs it asks again, and hears why
         finally:
             self.ahead_now -= 1
+            self._has_served()
 
-    async def _fly(self, container: Container, start: int, end: int, want: Want | None) -> bytes:
+    async def _fly(
+        self, container: Container, start: int, end: int, want: Want | None, *, early: bool = False
+    ) -> bytes:
         """Ask the store for one range and keep it, if the record wanted that lies in it is right."""
         flight = _Flight(start, end)
         self._flights.setdefault(container, []).append(flight)
         try:
             seconds = _PATIENCE if want is None else READ_SECONDS
-            data = (await self._get(container, start, end - start, seconds))[: end - start]
+            data = (await self._get(container, start, end - start, seconds, early=early))[: end - start]
             if want is not None and not want.is_(want.among(data, start)):
                 self.damaged[pack_name(container.id)] = "does not match its name"
                 raise Damaged("a part of a file is damaged in the store")
             await self._keep(container, start, data)
+            if want is None and len(data) < end - start:  # else whoever wants all of it would ask for ever
+                raise Damaged("an object in the store is shorter than its author said")
         except CryptfsError as err:
             flight.error = err
             raise
@@ -289,9 +348,9 @@ class Fetching:
             flight.done.set()
         return data
 
-    async def _get(self, container: Container, start: int, length: int, seconds: float) -> bytes:
+    async def _get(self, container: Container, start: int, length: int, seconds: float, *, early: bool) -> bytes:
         try:
-            return await self._sender.fetch(pack_name(container.id), start, length, seconds)
+            return await self._sender.fetch(pack_name(container.id), start, length, seconds, early=early)
         except NotFound as err:
             raise self._missing_in_store(container) from err
 

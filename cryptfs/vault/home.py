@@ -9,6 +9,7 @@
 | `data/NAME/packs/`        | sealed records not confirmed by the store yet      | nobody: precious             |
 | `data/NAME/invitations.cfs` | open invitations of this device, sealed         | makes them worthless         |
 | `data/NAME/joining.cfs`   | the token, until the first opening has checked it  | weakens that check           |
+| `data/NAME/pins.cfs`      | what is kept here for use without the store, sealed | unpins it                   |
 | `data/NAME/trust.cfs`     | what this device has seen (rollback detection)     | weakens rollback detection   |
 | `data/NAME/login.cfs`     | the login at a provider, sealed                    | means logging in again       |
 | `data/NAME/store.db`      | what lies where at a provider, begun uploads, sealed | makes uploads begin anew  |

@@ -35,6 +35,7 @@ from cryptfs.vault.logs import Logs
 from cryptfs.vault.members import load_membership
 from cryptfs.vault.newlog import GoingOn
 from cryptfs.vault.news import News
+from cryptfs.vault.pins import Pins
 from cryptfs.vault.replay import Replay
 from cryptfs.vault.standing import Standing
 from cryptfs.vault.starting import begin
@@ -130,8 +131,11 @@ class _Opening:
         cache.follow(replica.uses.moves())
         trust = Trust(home, local_key(keys.local_secret, "memory"), standing, self._sender)
         vault = Vault(
-            Parts(home, standing, trust, replica, journal, self._sender, cache, objects, self._options, self._faults)
-        )
+            Parts(
+                home, standing, trust, replica, journal, self._sender, cache, objects, Pins(home, keys),
+                self._options, self._faults,
+            )
+        )  # fmt: skip
         found = Found.read(recovered, standing.log_id)
         await self._catch_up(vault, found)
         if found is not None:

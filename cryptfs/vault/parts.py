@@ -10,6 +10,7 @@ from cryptfs.vault.cache import Cache
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.journal import Journal
 from cryptfs.vault.logobjects import LogObjects
+from cryptfs.vault.pins import Pins
 from cryptfs.vault.standing import Standing
 from cryptfs.vault.trust import Trust
 from cryptfs.vault.upload import Sender
@@ -65,5 +66,6 @@ class Parts:
     sender: Sender
     cache: Cache
     log_objects: LogObjects
+    pins: Pins
     options: VaultOptions
     faults: Faults

@@ -272,6 +272,12 @@ class Records:
             container.drop_file()  # the copy here has rotted
         return record
 
+    def is_here(self, ref: Ref, length: int) -> bool:
+        """Whether the record is on this disk, and is the one that was signed for. Raises LocalDisk."""
+        container, off = locate(ref)
+        record = container.read(off, length)
+        return record is not None and _is(record, ref.hash)
+
     def fetch_ahead(self, ref: Ref, length: int) -> bool:
         """Begin to fetch `length` bytes from that record on, back to back; False if too much is under way already."""
         container, off = locate(ref)

@@ -56,6 +56,7 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "reencryption": _reencryption(vault),
         "nodes": vault.replica.count_nodes(),
         "cache_bytes": vault.cache.used(),
+        "pinned": vault.keeper.status(),
         "damaged": dict(vault.cache.damaged),
         "missing": list(vault.healer.words),
         "checkpoint": vault.checkpointing.words_for(),

@@ -5,7 +5,6 @@ the log when it changes, and tried again; it never ends a task.
 """
 
 import logging
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from cryptfs.errors import CryptfsError, LocalDisk, LocalDiskFull, NotAllowed, StoreError
+from cryptfs.vault.disk import space_of
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
@@ -47,18 +47,15 @@ _JOURNAL_MAX: Final = 8 << 20
 """Bytes of journal after which it is compacted, once most of it is sent."""
 _JOURNAL_FEW: Final = 100
 """Pending operations that count as few."""
-_RESERVE_MIN: Final = 4 << 20
-_RESERVE_MAX: Final = 64 << 20
-"""Bounds of the free space on the local disk below which programs get ENOSPC; what was accepted fits."""
 
 
 def _is_full(directory: Path) -> bool:
+    """Whether programs are to get ENOSPC."""
     try:
-        status = os.statvfs(directory)
-    except OSError:
+        space = space_of(directory)
+    except LocalDisk:
         return False  # what is wrong with it the next commit tells
-    free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
-    return free < max(_RESERVE_MIN, min(_RESERVE_MAX, total // 50))
+    return space.free < space.reserve
 
 
 class Upkeep:
@@ -76,6 +73,7 @@ class Upkeep:
 
     def changed(self) -> None:
         """Something is pending."""
+        self._vault.keeper.stir()
         if not self._changed.is_set():
             self._changed.set()
 
@@ -90,6 +88,7 @@ class Upkeep:
         nursery.start_soon(self._vault.exchange.run)
         nursery.start_soon(self._vault.checkpointing.run)
         nursery.start_soon(self._vault.healer.run)
+        nursery.start_soon(self._vault.keeper.run)
         if not self._vault.options.read_only:
             nursery.start_soon(self._seal_regularly)
             nursery.start_soon(self._vault.acknowledging.run)

@@ -1,8 +1,9 @@
 """What waits for the store: packs first, then the segment that names them, each until confirmed.
 
-Stores are synchronous; every call runs in a worker thread, under one of three limiters: for contents that are read, for
-contents that are sent, and for whatever tells what there is, which never waits behind the other two. A store that is
-away, full or wants a login changes the state that `status` shows, and the sending goes on by itself when that is over.
+Stores are synchronous; every call runs in a worker thread, under one of four limiters: for contents that a program
+reads, for those that are brought here before anybody asks, for contents that are sent, and for whatever tells what
+there is, which never waits behind the others. A store that is away, full or wants a login changes the state that
+`status` shows, and the sending goes on by itself when that is over.
 """
 
 import logging
@@ -91,6 +92,7 @@ class Sender:
         self._given_up = False
         self._writes = trio.CapacityLimiter(3)
         self._reads = trio.CapacityLimiter(8)
+        self._early_reads = trio.CapacityLimiter(1)
         self._control = trio.CapacityLimiter(2)
         self.state = StoreState()
         self.nudge = trio.Event()
@@ -156,18 +158,24 @@ class Sender:
         self.puts += 1
         await self._call(put, _CALL_SECONDS, self._lane(key, self._writes))
 
-    async def get(self, key: str, start: int = 0, length: int | None = None, seconds: float = READ_SECONDS) -> bytes:
-        """Bytes of an object. Raises NotFound and the rest of the store family after one try."""
+    async def get(
+        self, key: str, start: int = 0, length: int | None = None, seconds: float = READ_SECONDS, *, early: bool = False
+    ) -> bytes:
+        """Bytes of an object. Raises NotFound and the rest of the store family after one try.
+
+        `early`: nobody waits for them; they shall not take the place of what somebody waits for.
+        """
         if self.state.state == "unreachable":
             seconds = min(seconds, _AWAY_READ_SECONDS)
         self.gets += 1
-        data = await self._read(key, lambda call: self.store.get(key, call, start, length), seconds)
+        lane = self._early_reads if early else None
+        data = await self._read(key, lambda call: self.store.get(key, call, start, length), seconds, lane)
         self.read_bytes += len(data)
         return data
 
-    async def fetch(self, key: str, start: int, length: int, seconds: float) -> bytes:
+    async def fetch(self, key: str, start: int, length: int, seconds: float, *, early: bool = False) -> bytes:
         """As `get`, `patiently`."""
-        return await self.patiently(lambda left: self.get(key, start, length, left), seconds)
+        return await self.patiently(lambda left: self.get(key, start, length, left, early=early), seconds)
 
     async def patiently(self, ask: Callable[[float], Awaitable[T]], seconds: float) -> T:
         """What `ask(seconds left)` gives: a hiccup of the store is sat out, a store that does not answer is not asked.
@@ -262,7 +270,13 @@ class Sender:
         """Contents may take their time; what says what there is, and segments, never queue behind them."""
         return bulk if key.startswith(_BULK) else self._control
 
-    async def _read(self, key: str, do: Callable[[Call], T], seconds: float = READ_SECONDS) -> T:
+    async def _read(
+        self,
+        key: str,
+        do: Callable[[Call], T],
+        seconds: float = READ_SECONDS,
+        lane: trio.CapacityLimiter | None = None,
+    ) -> T:
         began = math.inf
 
         def ask(call: Call) -> T:
@@ -271,7 +285,7 @@ class Sender:
             return do(call)
 
         try:
-            result = await self._call(ask, seconds, self._lane(key, self._reads))
+            result = await self._call(ask, seconds, lane or self._lane(key, self._reads))
         except NotFound:
             self.state.succeeded(writing=False)
             raise

@@ -55,6 +55,7 @@ from cryptfs.vault.journal import (
     Submitted,
     Wrote,
 )
+from cryptfs.vault.keeping import Keeper
 from cryptfs.vault.packer import Packer
 from cryptfs.vault.parts import Parts, VaultOptions
 from cryptfs.vault.pending import PENDING_MAX, Pending
@@ -122,6 +123,7 @@ class Vault(Contents):
             keep=self.copies.keep,
         )  # fmt: skip
         self.healer = Healer(self)
+        self.keeper = Keeper(self, parts.pins)
         self.checkpointing = Checkpointing(self)
         self.journal.before_write = self._ride_or_sync
         self.journal.snapshot = self.snapshot
@@ -356,6 +358,7 @@ class Vault(Contents):
 
     def confirmed(self, sealed: Sealed) -> None:
         """The store has the segment: what only served to make it can go."""
+        self.keeper.stir()
         self.cited.sealed(sealed.ids, self.next_k)
         self.cache.pinned.clear()
         unsubmitted = {num for content in self.contents() for num in content.unsubmitted_packs()}

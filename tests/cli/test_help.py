@@ -51,7 +51,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_the_completions_offer_commands_and_vaults(vault: str, run_apart: Run) -> None:
-    commands = run_apart(_CRYPTFS_COMPLETE="bash_complete", COMP_WORDS="cryptfs un", COMP_CWORD="1")
+    commands = run_apart(_CRYPTFS_COMPLETE="bash_complete", COMP_WORDS="cryptfs unm", COMP_CWORD="1")
     assert commands.out.strip() == ""  # aliases are not offered twice
     commands = run_apart(_CRYPTFS_COMPLETE="bash_complete", COMP_WORDS="cryptfs um", COMP_CWORD="1")
     assert commands.out == "plain,umount\n"
