@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cryptfs.errors import Denied, Fatal, LocalDisk, NotFound, Quota, Retry, StoreError
+from cryptfs.errors import Fatal, LocalDisk, NotFound, Quota, Retry, StoreError
 from cryptfs.faults import Faults
 from cryptfs.store import Call
 from cryptfs.store.drive import body
@@ -236,20 +236,6 @@ def test_a_file_that_changes_while_it_is_sent_is_not_taken_for_what_it_was(drive
     path.unlink()
     with pytest.raises(LocalDisk):
         store.put_file("p/dd", path, CALL)
-
-
-def test_what_belongs_to_another_account_is_not_deleted_but_can_be_taken_over(drive: DriveWorld) -> None:
-    anna, ben = drive.open(), drive.open(BEN)
-    ben.put("p/bb", SMALL, CALL)
-    with pytest.raises(Denied, match="another Google account"):
-        anna.delete("p/bb", CALL)
-    assert anna.is_mine("p/bb", CALL) is False
-    copied = anna.copy("p/bb", CALL)
-    assert anna.copy("p/bb", CALL) == copied
-    assert {item.owner for item in drive.emulator.named("bb")} == {ANNA, BEN}
-    ben.delete("p/bb", CALL)
-    assert [item.owner for item in drive.emulator.named("bb")] == [ANNA]
-    assert anna.get("p/bb", CALL) == ben.get("p/bb", CALL) == SMALL
 
 
 def test_of_copies_a_reader_who_asks_again_gets_another(drive: DriveWorld) -> None:

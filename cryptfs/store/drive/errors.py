@@ -111,6 +111,9 @@ _REASONS: Final[Mapping[str, _Maker]] = {
     "downloadQuotaExceeded": _denied(
         "Google Drive gives this object to nobody for a while: it was read too often.", "It is back within a day."
     ),
+    "cannotCopyFile": _denied(
+        "The owner of this file has forbidden that it is copied.", "Have its owner allow it, in the sharing settings."
+    ),
     "cannotDownloadAbusiveFile": _denied(
         "Google Drive takes this object for harmful and does not give it out.",
         "Its owner can read it; let a device of the owner heal it: `cryptfs fsck NAME --heal`.",

@@ -18,6 +18,8 @@ __all__ = ["Finder"]
 
 _NOTICED: Final = ("c", "j", "l", "m", "w")
 """Folders of which a feed that starts over tells; packs are named by segments."""
+_MISSED_S: Final = 10.0
+"""Seconds after which an object that is in no folder known makes the folders be looked for again."""
 _ASKED: Final = 10
 """Files that a listing hides and that are asked for by their id, before the next listing asks for others."""
 
@@ -51,17 +53,28 @@ class Finder:
 
         `surely`: also when a moment ago there was not even the folder.
         """
-        believed_s = 0.0 if surely else BELIEVED_S
+        asked: set[str] = set()
+        self._ask(key, call, asked, 0.0 if surely else BELIEVED_S)
+        if surely or not self.known(key):
+            # It may lie in a folder of that name that somebody made meanwhile.
+            self._folders.look_if_old(call, BELIEVED_S if surely else _MISSED_S)
+            self._ask(key, call, asked, BELIEVED_S)
+        return self.known(key)
+
+    def _ask(self, key: str, call: Call, asked: set[str], believed_s: float) -> None:
+        """Ask for it in those folders that were not `asked` yet."""
         for spelling in spellings(key):
             folder, name = split_key(spelling)
             for parent in self._folders.of(folder, call, believed_s):
+                if parent in asked:
+                    continue
+                asked.add(parent)
                 try:
                     files = list(self._client.listing(parent, self._folders.drive(call), call, name=name))
                 except NotFound:
                     self._folders.lost(parent, call)
                     continue
                 self._ids.learn(entry_of(file, spelling) for file in files if file.name == name and not file.folder)
-        return self.known(key)
 
     def parts(self, prefix: str, call: Call) -> list[str]:
         """The objects at the top, and each folder with a slash, that can hold keys with this prefix; in their order."""

@@ -63,6 +63,9 @@ class Folders:
         self._looked = float("-inf")
         self._lock = threading.Lock()
         self._turns = Turns()
+        self.have_owners = ids.fact("drive") in ("", "-")
+        """Whether what lies in them belongs to accounts, as far as is known; on a shared drive it does not."""
+        self._mine: dict[str, bool] = {}  # folders by id; who made one stays its owner
 
     # ---- what there is ----------------------------------------------------------------------------------------------
 
@@ -81,6 +84,7 @@ class Folders:
             if top.trashed or not top.folder:
                 raise self.gone()
             self._ids.set_fact("drive", top.drive or "-")
+            self.have_owners = not top.drive
             found = list(self._client.listing(top.id, top.drive, call))
         except NotFound as error:
             raise self.gone() from error
@@ -145,6 +149,27 @@ class Folders:
         with self._turns.of(name, call):
             found = self._ids.folders(name)
             return found[0] if found else self._make(name, call)
+
+    def of_mine(self, key: str, parent: str, call: Call) -> str:
+        """A folder that `key` can lie in and that does not go with another account; `parent` is where it lies now."""
+        name, _ = split_key(key)
+        for folder in [parent, *self.of(name, call)] if name else []:
+            if self._is_mine(folder, call):
+                return folder
+        if not name:
+            return self.root
+        with self._turns.of(name, call):
+            return next((one for one in self._ids.folders(name) if self._is_mine(one, call)), "") or self._make(
+                name, call
+            )
+
+    def _is_mine(self, folder: str, call: Call) -> bool:
+        if folder not in self._mine:
+            try:
+                self._mine[folder] = self._client.file(folder, call).mine is True
+            except NotFound:
+                return False
+        return self._mine[folder]
 
     def _make(self, name: str, call: Call) -> str:
         """Make it under an id that is known before, so that a lost answer does not lead to a second one."""

@@ -16,7 +16,7 @@ from cryptfs.store.base import Call, split_key
 from cryptfs.store.drive.client import Client
 from cryptfs.store.drive.idmap import Entry, IdMap
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "bears_its_hash", "is_named_by_hash"]
 
 _REMEMBERED: Final = 1024
 _NAMED_BY_HASH: Final = re.compile(r"(?:p[0-9a-f]?/|j/|m/(?=.*\.crl)|w/[0-9a-f]+-)([0-9a-f]+)(?:\.crl)?")
@@ -62,7 +62,7 @@ class Reader:
 
     def _in_turn(self, key: str, copies: list[Entry]) -> list[Entry]:
         """The copies in the order to be tried."""
-        sure = [one for one in copies if one.proven or _bears_its_hash(one)]
+        sure = [one for one in copies if one.proven or bears_its_hash(one)]
         doubtful = [one for one in copies if one not in sure]
         if sure or len(doubtful) < 2:
             return sure + doubtful
@@ -107,6 +107,12 @@ class Reader:
         return Retry(f"Google Drive sent another part of an object than it was asked for (HTTP {status}).")
 
 
-def _bears_its_hash(entry: Entry) -> bool:
+def is_named_by_hash(key: str) -> bool:
+    """Whether the name of an object says what its bytes are."""
+    return _NAMED_BY_HASH.fullmatch(key) is not None
+
+
+def bears_its_hash(entry: Entry) -> bool:
+    """Whether a file has the bytes that its name says; Drive does not tell of a few old ones."""
     found = _NAMED_BY_HASH.fullmatch(entry.key)
     return found is not None and bool(entry.sums.sha256) and entry.sums.sha256.startswith(found.group(1))

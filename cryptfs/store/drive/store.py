@@ -17,6 +17,7 @@ from cryptfs.store.drive.feed import Feed, stat_of
 from cryptfs.store.drive.finding import Finder
 from cryptfs.store.drive.folders import Folders
 from cryptfs.store.drive.idmap import IdMap
+from cryptfs.store.drive.owning import Ownership
 from cryptfs.store.drive.quota import Limits, Pace
 from cryptfs.store.drive.reading import Reader
 from cryptfs.store.drive.room import Room
@@ -53,11 +54,15 @@ class DriveStore:
         self._reader = Reader(self.client, self._ids, self._finder.known, self._finder.search)
         self._feed = Feed(self.client, self._ids, self._folders, self._finder.noticed)
         self._room = Room(self.client)
+        self._ownership = Ownership(
+            self.client, self._ids, self._folders, self._finder, uploads=self._uploads, room=self._room
+        )
 
     @property
     def caps(self) -> frozenset[Cap]:
-        """See Store."""
-        return frozenset({Cap.ATOMIC_PUT, Cap.TWINS, Cap.OWNERS, Cap.COPY, Cap.CHANGES})
+        """See Store. On a shared drive, once that is known, nothing has an owner."""
+        owners = {Cap.OWNERS} if self._folders.have_owners else set()
+        return frozenset({Cap.ATOMIC_PUT, Cap.TWINS, Cap.COPY, Cap.CHANGES} | owners)
 
     def put(self, key: str, data: Buffer, call: Call, *, if_absent: bool = False) -> Stat:  # noqa: ARG002 - cannot tell
         """See Store. `Fatal` with the state "alarm" if Drive holds other bytes than were sent."""
@@ -114,27 +119,17 @@ class DriveStore:
                 "A device of its owner removes it; `cryptfs-admin adopt` takes such objects over.",
             )
 
-    def copy(self, key: str, call: Call) -> Stat:
-        """Make this account the owner of a copy of an object, inside Drive, verified by its sums.
-
-        Repeats harmlessly. NotFound; Denied where Drive does not allow it: then get and put do the same.
-        """
+    def take_over(self, key: str, call: Call) -> bool:
+        """See Owning. On a shared drive nothing belongs to anybody's account, and nothing is done."""
         split_key(key)
         call.check()
-        for entry in self._finder.known(key) or self._finder.search(key, call):
-            if entry.mine is not False and self._finder.is_there(entry, call):
-                return stat_of(entry)
-        for entry in self._finder.known(key):
-            if self._finder.is_there(entry, call):
-                with self._room.for_bytes(entry.sums.size, call):
-                    return stat_of(self._uploads.copy(entry, call))
-        raise NotFound(f"Google Drive has no object {key}.")
+        return self._ownership.take_over(key, call)
 
-    def is_mine(self, key: str, call: Call) -> bool | None:
-        """Whether this account owns a copy; None if there is no copy at all. On a shared drive everything is ours."""
+    def hand_over(self, key: str, call: Call) -> bool:
+        """See Owning."""
         split_key(key)
-        found = self._finder.known(key) or self._finder.search(key, call)
-        return any(entry.mine is not False for entry in found) if found else None
+        call.check()
+        return self._ownership.hand_over(key, call)
 
     def list(self, prefix: str, call: Call, after: str = "") -> Iterator[Stat]:
         """See Store. What is known and not shown is listed too, until Drive itself says that it is gone."""

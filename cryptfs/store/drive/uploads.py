@@ -17,7 +17,7 @@ from cryptfs.store.base import Call, split_key
 from cryptfs.store.drive.client import Client, File, Session
 from cryptfs.store.drive.errors import IdRefused
 from cryptfs.store.drive.folders import Folders, draw, entry_of, spellings
-from cryptfs.store.drive.idmap import Entry, IdMap, Upload
+from cryptfs.store.drive.idmap import Entry, IdMap, Sums, Upload
 from cryptfs.store.drive.source import Source
 from cryptfs.store.drive.turns import Turns
 
@@ -57,23 +57,48 @@ class Uploads:
                     self._ids.ended(upload.key)
             raise Retry("Google Drive does not take a new object.", "It is tried again.")
 
-    def copy(self, entry: Entry, call: Call) -> Entry:
-        """Have Drive copy a file, so that this account owns one of the same name and bytes; returns the copy."""
+    def put_beside(self, key: str, parent: str, source: Source, call: Call) -> Entry:
+        """As `put` into that folder, whatever files of these bytes there are already."""
+        with self._turns.of(key, call):
+            upload = self._going_to(key, parent, source.sums, call)
+            try:
+                return self._send(upload, source, call)
+            except _BeginAnew as error:
+                raise self._next_time(upload) from error
+
+    def copy(self, entry: Entry, parent: str, call: Call) -> Entry:
+        """Have Drive copy a file into that folder, so that this account owns one of the same name and bytes.
+
+        Returns the copy. Denied if its owner forbids it.
+        """
         with self._turns.of(entry.key, call):
-            upload = self._ids.upload(entry.key)
-            if upload is None or upload.sums != entry.sums:
-                upload = draw(self._client, self._ids, entry.key, entry.parent, entry.sums, call=call)
+            upload = self._going_to(entry.key, parent, entry.sums, call)
             self._faults.step("drive.copy")
             try:
                 name = split_key(entry.key)[1]
-                file = self._client.copy(entry.id, upload.id, name, upload.parent, call)
-            except Exists:
-                file = self._arrived(upload, call)
+                try:
+                    file = self._client.copy(entry.id, upload.id, name, upload.parent, call)
+                except Exists:
+                    file = self._arrived(upload, call)
+            except _BeginAnew as error:
+                raise self._next_time(upload) from error
             except IdRefused as error:
                 self._ids.drop_ids()
-                self._ids.ended(upload.key)
-                raise Retry(str(error), error.advice, passing=True) from error
+                raise self._next_time(upload) from error
+            self._faults.step("drive.copied")
             return self._proven(upload, file, call)
+
+    def _next_time(self, upload: Upload) -> Retry:
+        """The next try begins anew, under another id."""
+        self._ids.ended(upload.key)
+        return Retry("Google Drive does not take a new object.", "It is tried again.", passing=True)
+
+    def _going_to(self, key: str, parent: str, sums: Sums, call: Call) -> Upload:
+        """The upload of these bytes to that folder: the one that was begun, or a new one."""
+        upload = self._ids.upload(key)
+        if upload is None or upload.sums != sums or upload.parent != parent:
+            upload = draw(self._client, self._ids, key, parent, sums, call=call)
+        return upload
 
     # ---- before anything is sent -------------------------------------------------------------------------------------
 
