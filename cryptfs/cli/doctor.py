@@ -14,10 +14,11 @@ from cryptfs.cli.deadmount import dead_mount
 from cryptfs.cli.drivedoctor import examine_drive
 from cryptfs.cli.finding import Finding
 from cryptfs.cli.options import gather_options
-from cryptfs.cli.output import size
+from cryptfs.cli.output import counted, size
+from cryptfs.cli.sharing import access_from_store
 from cryptfs.cli.unlocking import unlock
-from cryptfs.crypto.keyfile import is_protected
-from cryptfs.errors import CryptfsError
+from cryptfs.crypto.keyfile import DeviceKeys, is_protected
+from cryptfs.errors import CryptfsError, Denied
 from cryptfs.format.statement import genesis_vault
 from cryptfs.store import Call, Store, parse_store_url
 from cryptfs.vault.home import VaultHome
@@ -149,6 +150,26 @@ def _place(home: VaultHome, passphrase_file: Path | None) -> Iterator[Finding]:
     yield from found
     if all(one.verdict != "fail" for one in found):
         yield _store(address, store_beside(address, home, keys))
+        yield _access(home, keys)
+
+
+def _access(home: VaultHome, keys: DeviceKeys) -> Finding:
+    """Whom the provider lets in, against who is in."""
+    subject, see = "Drive access", f"See `cryptfs-admin members {home.name} --access`."
+    try:
+        seen = access_from_store(home, keys)
+    except Denied:
+        return Finding(subject, "ok", "shown to accounts that may write alone")
+    if seen.outsiders:
+        return Finding(
+            subject,
+            "warn",
+            f"{', '.join(one.account for one in seen.outsiders)}: nobody in the group has sent anything by it",
+            f"Withdraw it in Google Drive if it is of nobody you know. {see}",
+        )
+    if seen.shut_out:
+        return Finding(subject, "warn", f"none for the account known of {', '.join(seen.shut_out)}", see)
+    return Finding(subject, "ok", f"{counted(len(seen.access), 'account')}, each of somebody in the group")
 
 
 def _as_mounted(home: VaultHome) -> str:

@@ -14,6 +14,7 @@ from cryptfs.cli.acting import act
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import agree, yes_option
 from cryptfs.cli.output import cell, document, line, note, safe, table
+from cryptfs.cli.sharing import sharing_arguments, tell_shared
 from cryptfs.crypto.importing import import_certificate
 from cryptfs.errors import NotAllowed, UsageError
 from cryptfs.vault.home import VaultHome
@@ -33,6 +34,8 @@ _UNIT_MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400
 @click.option("--expires", default="7d", show_default=True, help="30m, 12h, 7d, 2w, or a date: 2027-01-31.")
 @click.option("--qr", is_flag=True, help="Show it as a QR code, too.")
 @click.option("--words", is_flag=True, help="Make one without a secret: nine words will be compared instead.")
+@click.option("--share", "account", metavar="E-MAIL", default="", help="Let this account into the folder, too.")
+@click.option("--letter", is_flag=True, help="Have the provider write to that address.")
 @json_option()
 @passphrase_option()
 def invite(
@@ -43,19 +46,29 @@ def invite(
     expires: str,
     qr: bool,
     words: bool,
+    account: str,
+    letter: bool,
     as_json: bool,
     passphrase_file: Path | None,
 ) -> None:
     """Print an invitation to the vault NAME: one line, good for one device, to be sent over a channel you trust.
 
-    Whoever has it can ask to be let in; nobody is in before `cryptfs-admin approve` on this very device.
+    Whoever has it can ask to be let in; nobody is in before `cryptfs-admin approve` on this very device. With --share
+    the account of that address can read and write what lies in the folder, which the keys are needed to understand.
     """
-    when = _expiry_ms(expires)
-    made = act(VaultHome.of(name), passphrase_file, "invite", role=role, name=person, expires_ms=when, words=words)
+    if letter and not account:
+        raise UsageError("--letter is about an account.", "Name it: --share E-MAIL.")
+    when, given = _expiry_ms(expires), sharing_arguments(account, letter=letter)
+    made = act(
+        VaultHome.of(name), passphrase_file, "invite", role=role, name=person, expires_ms=when, words=words, **given
+    )
     if as_json:
-        document({key: made[key] for key in ("token", "expires") if key in made} | {"role": role, "name": person})
+        told = {key: made[key] for key in ("token", "expires", "shared") if key in made}
+        document(told | {"role": role, "name": person})
         return
     line(made["token"])
+    if account:
+        tell_shared(account, new=made["shared"])
     if qr:
         _show_qr(made["token"])
     if words:

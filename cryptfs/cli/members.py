@@ -13,6 +13,7 @@ from cryptfs.cli.control import Daemon
 from cryptfs.cli.evidence import read_membership
 from cryptfs.cli.joining import at_store
 from cryptfs.cli.output import cell, document, table
+from cryptfs.cli.sharing import ACCESS_KEYS, access_from_store, tell_access
 from cryptfs.cli.unlocking import unlock
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.vault.certificates import certificates_at
@@ -26,9 +27,10 @@ __all__ = ["members"]
 
 @click.command(short_help="List who is in, with which role and devices.")
 @vault_argument()
+@click.option("--access", "with_access", is_flag=True, help="Also whom the provider lets into the folder.")
 @json_option()
 @passphrase_option()
-def members(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
+def members(*, name: str, with_access: bool, as_json: bool, passphrase_file: Path | None) -> None:
     """List the devices in the group of the vault NAME: whose they are, their role, who let them in.
 
     Names are what an administrator wrote down; only the words of `cryptfs-admin verify` identify anybody.
@@ -36,16 +38,24 @@ def members(*, name: str, as_json: bool, passphrase_file: Path | None) -> None:
     home = VaultHome.of(name)
     home.require()
     daemon = Daemon.find(home)
+    access: dict[str, Any] | None = None
     if daemon is not None:
         with daemon:
             rows = daemon.ask("admin", act="members")["members"]
+            if with_access:
+                access = daemon.ask("admin", act="access")
     else:
-        rows = trio.run(_from_store, home, unlock(home, passphrase_file))
+        keys = unlock(home, passphrase_file)
+        rows = trio.run(_from_store, home, keys)
+        if with_access:
+            access = access_from_store(home, keys).as_json()
     if as_json:
-        document(rows)
+        document(rows if access is None else {"members": rows} | {key: access[key] for key in ACCESS_KEYS})
         return
     titles = ("Member", "Device", "Role", "Certificate until", "Since", "Last seen", "Added by", "")
     table(titles, [_cells(row) for row in rows])
+    if access is not None:
+        tell_access(access)
 
 
 async def _from_store(home: VaultHome, keys: DeviceKeys) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from cryptfs.cli.asking import agree, yes_option
 from cryptfs.cli.inviting import ROLE
 from cryptfs.cli.output import counted, document, line, note, safe, size
 from cryptfs.cli.reencrypting import consequences, exit_code, run, tell
-from cryptfs.errors import CryptfsError, NotAllowed
+from cryptfs.cli.sharing import accounts_to_withdraw, withdraw, withdrawal
+from cryptfs.errors import CryptfsError, NotAllowed, StoreError, UsageError
 from cryptfs.vault.home import VaultHome
 
 __all__ = ["reconcile", "remove", "role", "rotate"]
@@ -26,18 +27,31 @@ _EAGERLY: Final = (
 @click.command(short_help="Put a member or a device out.")
 @vault_argument()
 @click.argument("who", metavar="MEMBER|DEVICE")
+@click.option("--share", "withdrawing", is_flag=True, help="Then withdraw the access of their account to the folder.")
+@click.option("--account", "named", metavar="E-MAIL", multiple=True, help="Which that is, where it is not known.")
 @click.option("--reencrypt", "eagerly", is_flag=True, help="Then seal anew all that they could read.")
 @yes_option()
 @json_option()
 @passphrase_option()
 def remove(
-    *, name: str, who: str, eagerly: bool, yes: bool, as_json: bool, passphrase_file: Path | None
-) -> int:  # fmt: skip
+    *,
+    name: str,
+    who: str,
+    withdrawing: bool,
+    named: tuple[str, ...],
+    eagerly: bool,
+    yes: bool,
+    as_json: bool,
+    passphrase_file: Path | None,
+) -> int:
     """Put a member, or one device (NAME/DEVICE, or an id), out of the vault NAME, and change the key.
 
     What is written from now on cannot be read by who was put out. What they could read before they may have kept; with
-    --reencrypt (see `cryptfs-admin reencrypt`) their keys open nothing any more that they have not copied.
+    --reencrypt (see `cryptfs-admin reencrypt`) their keys open nothing any more that they have not copied. With --share
+    the provider lets their account into the folder no more, so that it can neither add to it nor fetch from it.
     """
+    if named and not withdrawing:
+        raise UsageError("--account is about withdrawing access.", "Say --share, too.")
     home = VaultHome.of(name)
     chosen = act(home, passphrase_file, "who", who=who)
     if chosen["last_owner"]:
@@ -45,19 +59,26 @@ def remove(
             f"{chosen['member']} is the last owner: nobody could let an administrator in any more.",
             "Make somebody else an owner first, or use the recovery words: `cryptfs-admin recover`.",
         )
-    agree(_removal(chosen) + [_EAGERLY] * eagerly, f"Remove {chosen['member']}?", yes=yes)
+    accounts = accounts_to_withdraw(home, passphrase_file, chosen, named) if withdrawing else []
+    told = [*_removal(chosen), *[withdrawal(accounts)] * withdrawing, *[_EAGERLY] * eagerly]
+    agree(told, f"Remove {chosen['member']}?", yes=yes)
     members = [chosen["member_id"]] if chosen["whole"] else []
     answer = act(home, passphrase_file, "remove", entries=chosen["entries"], members=members)
     _tell(answer)
     if not as_json:
         devices = ", ".join(chosen["devices"])
         line(safe(f"{chosen['member']} ({devices}) is out, and the key is changed."))
-        note("Withdraw the permission at the provider, too: until then the files there can be deleted.")
+        if not withdrawing:
+            note("Withdraw the permission at the provider, too: until then the files there can be deleted.")
     _adopt(home, passphrase_file, chosen, as_json=as_json)
+    withdrawn = withdraw(home, passphrase_file, accounts, as_json=as_json) if withdrawing else None
     sealed = _reencrypt(home, passphrase_file, as_json=as_json) if eagerly else None
     if as_json:
         done = {"removed": chosen["entries"], "statement": answer["statement"]}
+        done |= {} if withdrawn is None else withdrawn
         document(done | ({} if sealed is None else {"reencrypted": sealed}))
+    if withdrawn is not None and withdrawn["left"]:
+        return StoreError.exit_code
     return 0 if sealed is None else exit_code(sealed)
 
 

@@ -24,6 +24,7 @@ from cryptfs.errors import Retry
 __all__ = [
     "MONOTONIC",
     "Abort",
+    "Access",
     "Buffer",
     "Call",
     "Cap",
@@ -31,6 +32,7 @@ __all__ = [
     "Changes",
     "Clock",
     "Owning",
+    "Sharing",
     "Space",
     "Stat",
     "Store",
@@ -254,6 +256,42 @@ class Owning(Protocol):
 
         Returns whether one was deleted.
         """
+
+
+class Access(NamedTuple):
+    """Somebody whom the provider lets into the folder. `person`: `account` is an address of one, and of no group.
+
+    `owner`: it is theirs, which nobody can withdraw; `inherited`: by something above the folder, to be withdrawn there.
+    """
+
+    account: str
+    writes: bool
+    owner: bool
+    inherited: bool
+    person: bool
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """What a store can do besides whose provider lets accounts into a folder: beside the group, and not part of it."""
+
+    def access(self, call: Call) -> tuple[Access, ...]:
+        """Whom the provider lets into the folder, as far as this account may know. `Denied` if it may not."""
+
+    def grant(self, account: str, call: Call, *, letter: bool) -> bool:
+        """Let an account read and write; returns whether that was necessary. `letter`: the provider writes to it.
+
+        `Denied` where the account, or those who rule over one of both, forbid it.
+        """
+
+    def withdraw(self, account: str, call: Call) -> bool:
+        """Let an account in no more; returns whether it was let in. `Denied` for its owner, and for what is inherited.
+
+        What the account has sent may stay its own: see `Owning`.
+        """
+
+    def senders(self, folder: str, call: Call) -> dict[str, str]:
+        """The account that sent each object in a folder such as "l", by key. It is the provider's word."""
 
 
 def split_key(key: str) -> tuple[str, str]:

@@ -10,8 +10,9 @@ import binascii
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from cryptfs.crypto.keys import invite_id
 from cryptfs.crypto.words import fingerprint_words
-from cryptfs.errors import UsageError
+from cryptfs.errors import StoreError, UsageError
 from cryptfs.format.join import encode_token
 from cryptfs.group.authority import Tier
 from cryptfs.group.decisions import Decision
@@ -23,6 +24,7 @@ from cryptfs.vault.latework import accept, close_log, discard, late_work, log_of
 from cryptfs.vault.people import choose, describe, instant, member_named, role_named
 from cryptfs.vault.policies import changed_policy, policy_values
 from cryptfs.vault.revoking import cost
+from cryptfs.vault.sharing import access_to, accounts_of, share, sharing_of, withdraw_from
 from cryptfs.vault.vault import Vault
 
 __all__ = ["ACTS", "Answer", "Arguments", "perform"]
@@ -93,15 +95,29 @@ async def _members(vault: Vault, _: Arguments) -> Answer:
 
 
 async def _invite(vault: Vault, arguments: Arguments) -> Answer:
-    name = _name(arguments, "name")
+    """With `share` also let an account into the folder: last, so that nothing is open to who is not invited."""
+    name, account = _name(arguments, "name"), _text(arguments, "share")
     member = member_named(vault.membership, name) if name else b""
     role = role_named(_text(arguments, "role"))
+    if account:
+        sharing_of(vault.sender.store)
     if arguments.get("words"):
-        return {"token": encode_token(await do.point_here(vault, role)), "member": ""}
-    token = await do.make_invitation(
-        vault, role=role, expires_ms=_number(arguments, "expires_ms"), name=name, member=member
-    )
-    return {"token": encode_token(token), "expires": instant(token.expires_ms), "member": member.hex()}
+        token = await do.point_here(vault, role)
+    else:
+        token = await do.make_invitation(
+            vault, role=role, expires_ms=_number(arguments, "expires_ms"), name=name, member=member
+        )
+    made: Answer = {"token": encode_token(token), "member": member.hex() if token.secret else ""}
+    if token.secret:
+        made["expires"] = instant(token.expires_ms)
+    if account:
+        try:
+            made["shared"] = await share(vault, account, letter=bool(arguments.get("letter")))
+        except StoreError:
+            if token.secret:  # nobody will be given it
+                InvitationBook(vault.home, vault.membership).withdraw(invite_id(vault.vault_id, token.secret))
+            raise
+    return made
 
 
 async def _requests(vault: Vault, _: Arguments) -> Answer:
@@ -344,6 +360,9 @@ ACTS: Final[dict[str, Callable[[Vault, Arguments], Awaitable[Answer]]]] = {
     "crl": _crl,
     "reencrypt_cost": cost,
     "adopt": adopt_from,
+    "access": access_to,
+    "accounts": accounts_of,
+    "withdraw": withdraw_from,
     "late": _late,
     "accept": _accept,
     "discard": _discard,

@@ -34,6 +34,8 @@ _BULK: Final = ("p", "c")
 """Folders of what may be large: packs, in any of their folders, and checkpoints."""
 READ_SECONDS: Final = 25.0
 """Seconds a read may take: below the deadline of the handler that waits for it."""
+_ASK_SECONDS: Final = 120.0
+"""The same where only a person waits."""
 _AWAY_READ_SECONDS: Final = 3.0
 """The same while the store is known not to answer."""
 _SLOW_FAILURE: Final = 1.0
@@ -248,6 +250,10 @@ class Sender:
         if not isinstance(store, Owning) or not self.has_owners:
             return False
         return await self._call(lambda call: store.hand_over(key, call), _CALL_SECONDS, self._lane(key, self._writes))
+
+    async def ask(self, do: Callable[[Call], T]) -> T:
+        """`do`, which is neither reading nor sending contents. Raises StoreError; the state of the store stays."""
+        return await self._call(do, _ASK_SECONDS, self._control)
 
     async def dates(self, prefix: str) -> dict[str, int]:
         """When the store says that it got each object, ms since 1970. Raises StoreError."""

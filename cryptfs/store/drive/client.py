@@ -26,7 +26,7 @@ from cryptfs.store.drive.source import Source
 from cryptfs.store.drive.throttle import Throttle
 from cryptfs.store.drive.transport import Lines, NewLogin
 
-__all__ = ["FOLDER_TYPE", "Client", "File", "FileChange", "Session"]
+__all__ = ["FOLDER_TYPE", "Api", "Client", "File", "FileChange", "Session"]
 
 FOLDER_TYPE: Final = "application/vnd.google-apps.folder"
 _PAGE: Final = 1000
@@ -106,6 +106,11 @@ class Client:
     def close(self) -> None:
         """Close all connections. No call may be running."""
         self._lines.close()
+
+    @property
+    def api(self) -> "Api":
+        """The methods of the API, for requests that `run` then executes."""
+        return self._api
 
     # ---- files -------------------------------------------------------------------------------------------------------
 
@@ -305,19 +310,20 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class _Api:
+class Api:
     """Shared by all threads; making one of these takes the library 3 ms each time."""
 
     files: Any
     changes: Any
     about: Any
+    permissions: Any
 
 
-_built: dict[str, _Api] = {}
+_built: dict[str, Api] = {}
 _building: Final = threading.Lock()
 
 
-def _api(endpoint: str) -> _Api:
+def _api(endpoint: str) -> Api:
     """The API at `endpoint`, or Google's own. Without network: the description comes with the library."""
     with _building:
         if endpoint not in _built:
@@ -330,7 +336,7 @@ def _api(endpoint: str) -> _Api:
                 document.pop("mtlsRootUrl", None)
             # The transport given here is never used: each call brings its own.
             service = build_from_document(document, http=_NoTransport())
-            _built[endpoint] = _Api(service.files(), service.changes(), service.about())
+            _built[endpoint] = Api(service.files(), service.changes(), service.about(), service.permissions())
         return _built[endpoint]
 
 

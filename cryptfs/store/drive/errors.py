@@ -71,6 +71,14 @@ _SCOPE: Final = _denied(
     "The login does not cover this file.",
     "Run `cryptfs login NAME` again and grant access to all of Google Drive.",
 )
+_NOT_SHARED: Final = _denied(
+    "Google Drive does not share the folder with that account: a domain's administrators forbid it.",
+    "Use an account they allow, or ask them; a shared drive has a setting of its own for people from outside.",
+)
+_SHARED_ABOVE: Final = _denied(
+    "Google Drive does not let this account withdraw that access.",
+    "The owner of the folder, or a manager of the shared drive, can.",
+)
 _DAILY: Final = _quota(
     "The daily limit of the Cloud project of this client id is used up.",
     "Nothing need be done: it begins anew at midnight Pacific time, and what waits is sent then.",
@@ -105,6 +113,16 @@ _REASONS: Final[Mapping[str, _Maker]] = {
         "The administrators of the Google domain do not allow this program.",
         "Ask them to allow the client id, or use an account outside the domain.",
     ),
+    "invalidSharingRequest": _denied(
+        "Google Drive does not share the folder with that address.",
+        "Is it right? One without a Google account needs a letter of Google's, if it can be let in at all: --letter.",
+    ),
+    "shareOutNotPermitted": _NOT_SHARED,
+    "shareInNotPermitted": _NOT_SHARED,
+    "teamDriveDomainUsersOnlyRestriction": _NOT_SHARED,
+    "teamDriveTeamMembersOnlyRestriction": _NOT_SHARED,
+    "cannotDeletePermission": _SHARED_ABOVE,
+    "cannotModifyInheritedPermission": _SHARED_ABOVE,
     "fileIdNotUsable": lambda: IdRefused(
         "Google Drive does not take the id that it gave for a new file.", "It is tried again with another one."
     ),

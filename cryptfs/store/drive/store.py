@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptfs.errors import Denied, NotFound
 from cryptfs.faults import Faults
-from cryptfs.store.base import MONOTONIC, Buffer, Call, Cap, Changes, Clock, Space, Stat, split_key
+from cryptfs.store.base import MONOTONIC, Access, Buffer, Call, Cap, Changes, Clock, Space, Stat, split_key
 from cryptfs.store.drive.access import DriveAccess
 from cryptfs.store.drive.client import Client
 from cryptfs.store.drive.feed import Feed, stat_of
@@ -21,6 +21,7 @@ from cryptfs.store.drive.owning import Ownership
 from cryptfs.store.drive.quota import Limits, Pace
 from cryptfs.store.drive.reading import Reader
 from cryptfs.store.drive.room import Room
+from cryptfs.store.drive.sharing import Permissions
 from cryptfs.store.drive.source import BytesSource, opened_file
 from cryptfs.store.drive.uploads import Uploads
 
@@ -57,6 +58,7 @@ class DriveStore:
         self._ownership = Ownership(
             self.client, self._ids, self._folders, self._finder, uploads=self._uploads, room=self._room
         )
+        self._permissions = Permissions(self.client, self._folders)
 
     @property
     def caps(self) -> frozenset[Cap]:
@@ -146,6 +148,22 @@ class DriveStore:
         """See Store. A shared drive does not say."""
         call.check()
         return None if self._folders.drive(call) else self.client.about(call)[1]
+
+    def access(self, call: Call) -> tuple[Access, ...]:
+        """See Sharing."""
+        return self._permissions.access(call)
+
+    def grant(self, account: str, call: Call, *, letter: bool) -> bool:
+        """See Sharing."""
+        return self._permissions.grant(account, call, letter=letter)
+
+    def withdraw(self, account: str, call: Call) -> bool:
+        """See Sharing."""
+        return self._permissions.withdraw(account, call)
+
+    def senders(self, folder: str, call: Call) -> dict[str, str]:
+        """See Sharing."""
+        return self._permissions.senders(folder, call)
 
     def close(self) -> None:
         """See Store."""
