@@ -9,6 +9,7 @@ from cryptfs.format.operation import DelXattr, SetXattr
 from cryptfs.mount.attributes import Caller
 from cryptfs.mount.inodes import Inodes
 from cryptfs.mount.localxattrs import LocalXattrs
+from cryptfs.tree.conflict_name import copied_from
 
 __all__ = ["Xattrs"]
 
@@ -150,8 +151,17 @@ def _vault(inodes: Inodes, _: int) -> bytes:
     return inodes.vault.name.encode()
 
 
-_STATUS_ANSWERS: Final[dict[bytes, Callable[[Inodes, int], bytes]]] = {
+def _conflict(inodes: Inodes, st: int) -> bytes | None:
+    for entry in inodes.replica.links(st):
+        copied = copied_from(entry.name)
+        if copied is not None:
+            return copied.name
+    return None
+
+
+_STATUS_ANSWERS: Final[dict[bytes, Callable[[Inodes, int], bytes | None]]] = {
     b"state": _state,
     b"inode": _inode,
     b"vault": _vault,
+    b"conflict": _conflict,
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptfs.format.content import WHERE_BODY2, WHERE_PACK, Loc
+from cryptfs.format.names import pack_name
 from cryptfs.tree.places import Moves, Place, Used, present_place
 from cryptfs.tree.replica import Replica
 from cryptfs.vault.bodies import write_copy
@@ -88,6 +89,12 @@ class Cache:
     def moves(self) -> Moves:
         """What `follow` was told last."""
         return self._moves
+
+    def name_of(self, container: Container) -> str:
+        """The object in the store; empty if it has no name yet, or none that is known here."""
+        if container.where == WHERE_BODY2:
+            return self.segments.name(container.id) or ""
+        return pack_name(container.id) if container.id else ""
 
     def follow(self, moves: Moves) -> None:
         """These records were copied to other containers by who holds them; replaces what was said before."""

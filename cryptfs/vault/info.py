@@ -76,13 +76,12 @@ def _content_info(vault: "Vault", content: FileContent) -> dict[str, object]:
         )
         entry["records"] = int(str(entry["records"])) + 1
         entry["bytes"] = int(str(entry["bytes"])) + length
-    pending = content.pending > 0 or content.dirty
     return {
         "size": content.size,
         "chunk_size": 1 << content.chunk_log2,
         "sealed_bytes": sealed,
         "unsealed_bytes": content.dirty_len,
-        "state": "waits to be sent" if pending else "stored",
+        "state": vault.state_of(content.st),
         "lineage": content.fid.hex(),
         "objects": sorted(objects.values(), key=lambda one: str(one["object"])),
     }

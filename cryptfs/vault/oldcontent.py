@@ -7,8 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cryptfs.errors import Damaged, StoreError
-from cryptfs.format.content import WHERE_BODY2, Content
-from cryptfs.format.names import pack_name
+from cryptfs.format.content import Content
 from cryptfs.vault.containers import Container
 from cryptfs.vault.past import Past, Version
 from cryptfs.vault.reading import ReadContent
@@ -46,7 +45,7 @@ def whereabouts(vault: "Vault", past: Past, version: Version) -> Whereabouts:
         return Whereabouts.EMPTY
     reading = sealed_content(vault, version, content)
     containers = _containers(vault, reading)
-    if any(_name(vault, one) in vault.cache.damaged for one in containers):
+    if any(vault.cache.name_of(one) in vault.cache.damaged for one in containers):
         return Whereabouts.MISSING
     complete = reading.map.base.manifest is None  # pages would have to be read to know all places
     return Whereabouts.HERE if complete and all(one.path is not None for one in containers) else Whereabouts.STORE
@@ -61,7 +60,7 @@ async def require_there(vault: "Vault", reading: ReadContent, known: set[str] | 
     try:
         await reading.load_all()
         for container in _containers(vault, reading):
-            name = _name(vault, container)
+            name = vault.cache.name_of(container)
             if container.path is not None or not name or name in seen:
                 continue
             if await vault.sender.size(name) is None:
@@ -86,10 +85,3 @@ def _containers(vault: "Vault", reading: ReadContent) -> list[Container]:
         one = vault.container(manifest.loc)
         found[id(one)] = one
     return list(found.values())
-
-
-def _name(vault: "Vault", container: Container) -> str:
-    """Object in the store; empty if it is not known."""
-    if container.where == WHERE_BODY2:
-        return vault.cache.segments.name(container.id) or ""
-    return pack_name(container.id) if container.id else ""

@@ -42,6 +42,7 @@ from cryptfs.vault.contents import Contents
 from cryptfs.vault.copies import Copies
 from cryptfs.vault.disk import Space, space_of
 from cryptfs.vault.exchange import Exchange
+from cryptfs.vault.filestate import state_of
 from cryptfs.vault.healing import Healer
 from cryptfs.vault.horizon import Horizon
 from cryptfs.vault.info import file_info, path_of
@@ -387,9 +388,8 @@ class Vault(Contents):
         return await file_info(self, st)
 
     def state_of(self, st: int) -> str:
-        """Whether the content of a file is "stored" or "waits to be sent"."""
-        content = self.files.get(st)
-        return "waits to be sent" if content is not None and (content.pending > 0 or content.dirty) else "stored"
+        """How a file stands between this device and the store, in words of docs/mount.md, "POSIX notes"."""
+        return state_of(self, st)
 
     def pending_bytes(self) -> int:
         """Bytes of sealed records that the store does not have yet."""

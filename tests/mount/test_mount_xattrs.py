@@ -98,6 +98,14 @@ def test_status_attributes_are_read_only_and_not_listed(kernel):
         xattrs.get(st, b"user.cryptfs.nonsense")
 
 
+def test_a_conflicted_copy_says_whose_copy_it_is(kernel):
+    xattrs = kernel.fs.xattrs
+    copy = kernel.touch("plan (Bob's conflicted copy 2026-11-25).txt")
+    assert xattrs.get(copy, b"user.cryptfs.conflict") == b"plan.txt"
+    with refused(errno.ENODATA):
+        xattrs.get(kernel.touch("plan.txt"), b"user.cryptfs.conflict")
+
+
 def test_setting_any_attribute_moves_ctime(kernel):
     st, xattrs = kernel.touch("f"), kernel.fs.xattrs
     for name in (b"user.u", b"security.s"):
