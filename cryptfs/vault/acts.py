@@ -327,8 +327,11 @@ async def _roots(vault: Vault, arguments: Arguments) -> Answer:
     """The checkpoints that are known here, with words to compare; `confirm`: those of the doubtful one are right."""
     if arguments.get("confirm"):
         await vault.checkpointing.confirm()
+        await vault.exchange.pull(thorough=True)
     else:
         await vault.checkpointing.look()
+    known, doubtful = vault.checkpointing.known, vault.checkpointing.doubtful
+    shown = [*([doubtful] if doubtful is not None and doubtful not in known else []), *reversed(known)]
     return {
         "checkpoints": [
             {
@@ -336,9 +339,9 @@ async def _roots(vault: Vault, arguments: Arguments) -> Answer:
                 "by": vault.membership.name_of(one.author),
                 "words": " ".join(fingerprint_words(one.root)),
                 "agreed": one.agreed,
-                "doubtful": one.given and not one.agreed,
+                "doubtful": one == doubtful,
             }
-            for one in reversed(vault.checkpointing.known)
+            for one in shown
         ]
     }
 

@@ -50,6 +50,11 @@ _UNVOUCHED: Final = (
     " words with another member ('cryptfs-admin trust checkpoint' shows them there): {words}. If they are equal, run"
     " 'cryptfs-admin trust checkpoint {name} --confirm'. Until then nothing is written"
 )
+_BEHIND: Final = (
+    "This device was away for so long that changes it lacks were tidied away, and nobody known to it stands up for what"
+    " came of them. Compare these words with another member ('cryptfs-admin trust checkpoint' shows them there):"
+    " {words}. If they are equal, run 'cryptfs-admin trust checkpoint {name} --confirm'. Until then nothing is written"
+)
 _STORED: Final = "checkpoints"
 
 
@@ -104,6 +109,8 @@ class Checkpointing:
         """Checkpoints that came to nothing, and how many statements were known then: with more, one looks again."""
         self._unmet: dict[str, StoredCheckpoint] = {}
         """Those of which nothing can be said yet."""
+        self._doubtful: Known | None = None
+        """It alone has what this device lacks, and nobody known here stands up for it."""
         kept = vault.replica.meta_get(_STORED)
         self.known: tuple[Known, ...] = _decode(kept) if kept is not None else ()
         """The newest last."""
@@ -257,11 +264,30 @@ class Checkpointing:
         vault.trust.dispute = self.dispute
         newest = self.newest
         if newest is not None:
-            vault.trust.stand_on(newest.stamp, newest.root, newest.name, self._covered())
+            vault.trust.stand_on(newest.stamp, newest.root)
+        witness = self._doubtful or newest  # in doubt nothing is written anyway: that is all that needs saying
+        if witness is not None:
+            vault.trust.cover(witness.name, self._covered())
+
+    def doubt(self, one: StoredCheckpoint | None) -> None:
+        """This one would have to be gone on from, and is not to be believed; None: no such one (any more)."""
+        if one is None and self._doubtful is None:
+            return
+        self._doubtful = Known.of(one, self._vault.wall_ms()) if one is not None else None
+        self.settle()
+
+    @property
+    def doubtful(self) -> Known | None:
+        """The checkpoint whose words a person has to compare before anything is written; None if there is none."""
+        return self._doubtful or next((one for one in self.known if one.given and not one.agreed), None)
 
     def _unvouched(self) -> str:
-        """Why what the folder shows is not to be believed yet: it was begun from, and nobody stands up for it."""
+        """Why what the folder shows is not to be believed yet: it was begun from, or would have to be, and nobody
+        stands up for it.
+        """  # noqa: D205 - one sentence
         memory = self._vault.trust.memory
+        if self._doubtful is not None and (memory.stamp, memory.root) != (self._doubtful.stamp, self._doubtful.root):
+            return _BEHIND.format(words=" ".join(fingerprint_words(self._doubtful.root)), name=self._vault.name)
         for one in self.known:
             if one.given and not one.agreed:
                 if (memory.stamp, memory.root) != (one.stamp, one.root):
@@ -274,14 +300,18 @@ class Checkpointing:
         before = self._vault.horizon.floors()[1:2]
         deep = [one for one in self.known if one.agreed and before and one.stamp <= before[0].stamp]
         begun = [one for one in self.known if one.agreed and one.given]
+        doubtful = [self._doubtful] if self._doubtful is not None else []
         heads: dict[bytes, LogHead] = {}
-        for one in (*deep, *begun):
+        for one in (*deep, *begun, *doubtful):
             heads |= {head.log: LogHead(head.log, head.seq, head.digest) for head in one.heads}
         return heads
 
     async def confirm(self) -> Known:
-        """A person has compared the words of the checkpoint that was begun from. Raises NotAllowed if none waits."""
-        one = next((known for known in self.known if known.given and not known.agreed), None)
+        """A person has compared the words of the doubtful checkpoint. If it was not begun from yet, the next pull does.
+
+        Raises NotAllowed if none waits.
+        """
+        one = self.doubtful
         if one is None:
             raise NotAllowed("No checkpoint waits to be confirmed on this device.")
         await self._vault.trust.confirm(one.stamp, one.root)

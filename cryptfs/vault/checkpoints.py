@@ -86,13 +86,16 @@ class Ground(Enum):
     NONE = "nobody known here stands up for it"
 
 
-async def newest_first(sender: Sender, membership: Membership) -> list[tuple[str, int]]:
-    """Names and sizes of objects that may be checkpoints of writers, by stamp, the newest first. Raises StoreError."""
+async def newest_first(sender: Sender, membership: Membership, above: int = -1) -> list[tuple[str, int]]:
+    """Names and sizes of objects that may be checkpoints of writers, by stamp, the newest first.
+
+    Only those of stamps `above` that. Raises StoreError.
+    """
     authors = {entry[:8] for entry, who in membership.resolved.roster.items() if who.role >= Tier.WRITER}
     found = []
     for stat in await sender.stats("c/"):
         parsed = parse_name(stat.key)
-        if isinstance(parsed, CheckpointName) and parsed.entry8 in authors:
+        if isinstance(parsed, CheckpointName) and parsed.entry8 in authors and parsed.stamp > above:
             found.append((parsed.stamp, stat.key, stat.size))
     return [(name, size) for _, name, size in sorted(found, reverse=True)[:_LOOKED_AT]]
 

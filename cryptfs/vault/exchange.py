@@ -22,6 +22,7 @@ from cryptfs.store import Abort, Call, Cap, DirectoryStore, Store
 from cryptfs.store.retry import Backoff
 from cryptfs.tree.integrate import Diff, NeedsRebuild, integrate, watched
 from cryptfs.tree.segment import IntegratedSegment
+from cryptfs.vault.jumping import Jumping
 from cryptfs.vault.lookout import Following, Lookout
 from cryptfs.vault.members import refresh
 from cryptfs.vault.rebuilding import rebuild
@@ -54,6 +55,7 @@ class Exchange:
         self._lock = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)
         self._lookout = Lookout(vault.sender, vault.replica, self._following, lambda: _own_log(vault.trust.memory))
+        self._jumping = Jumping(vault)
         self._pace = PullPace(_tempo(vault.sender.store), chance().random, trio.current_time())
         self._backoff = Backoff(chance(), PATIENCE)
         self._sooner = trio.Event()
@@ -81,13 +83,17 @@ class Exchange:
         async with self._lock:
             vault = self._vault
             before = vault.trust.memory  # what is sealed and sent while the store is listed is not in the listing
-            seen = await self._lookout.look(whole=thorough, uneasy=vault.trust.uneasy or vault.reader.held_up)
+            uneasy = vault.trust.uneasy or vault.reader.held_up or bool(vault.reader.gaps())
+            seen = await self._lookout.look(whole=thorough, uneasy=uneasy)
             news = await self._learn_of_group(seen.statements, seen.wraps, again=seen.whole)
             try:
                 news = await vault.reader.read_on(seen.segments, whole=seen.whole) or news
             except NeedsRebuild as err:
                 news = await self._rebuild(err)
             self.look_at_own_log()
+            if seen.whole and await self._jumping.jump():
+                news = True
+                self.look_at_own_log()
             if seen.whole:
                 self.listed = [*seen.statements, *seen.wraps, *seen.segments]
             await vault.trust.look(self.listed if seen.whole else None, before, vault.reader.open_forks())

@@ -258,6 +258,18 @@ class LogReader:
                 found[log_id] = frozenset({log_id})
         return found
 
+    def gaps(self) -> dict[bytes, int]:
+        """Logs of which the store shows later segments and not the next one, with the number of that one."""
+        found = {}
+        for log_id in {*self.waiting.logs(), *self._rollups.logs()}:
+            end, after = self.end(log_id), self._logs.state(log_id).next_seq
+            if end is None or (end.count is not None and end.count <= after):
+                continue
+            shown = self._objects.rollups(log_id, after, after)
+            if not shown and not any(self._reaches(log_id, seq) for seq in self.waiting.numbers(log_id)):
+                found[log_id] = after
+        return found
+
     def following(self) -> list[Following]:
         """The logs that may go on, and how far each was read."""
         found = []

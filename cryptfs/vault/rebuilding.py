@@ -23,7 +23,7 @@ from cryptfs.vault.starting import Candidate, candidates, drop, fetch, forget_be
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
 
-__all__ = ["rebuild"]
+__all__ = ["rebuild", "rebuild_from"]
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +49,9 @@ async def rebuild(vault: "Vault") -> None:
 
     Raises StoreError, and HostileStore if the store shows less than was read before; then nothing has changed.
     """
-    if vault.unconfirmed is not None:
-        raise StoreGone("The tree is made anew when the segment on its way has arrived.")
     for candidate in [*await candidates(vault), None]:
         try:
-            await _rebuild_from(vault, candidate)
+            await rebuild_from(vault, candidate)
         except (HostileStore, NeedsUpdate, NotFound) as err:
             if candidate is None:
                 raise
@@ -64,7 +62,13 @@ async def rebuild(vault: "Vault") -> None:
             drop(vault)
 
 
-async def _rebuild_from(vault: "Vault", candidate: Candidate | None) -> None:
+async def rebuild_from(vault: "Vault", candidate: Candidate | None) -> None:
+    """Read the logs again after that checkpoint, or from their beginning, and put that in place of the tree.
+
+    The caller drops what was fetched. Raises as `rebuild`; HostileStore, NeedsUpdate, NotFound if it does not serve.
+    """
+    if vault.unconfirmed is not None:
+        raise StoreGone("The tree is made anew when the segment on its way has arrived.")
     shelf, found = _Beside(), dict[tuple[bytes, int], IntegratedSegment]()
 
     def take(segments: list[IntegratedSegment], void: list[tuple[bytes, int]]) -> None:

@@ -38,7 +38,18 @@ from cryptfs.vault.logpast import begin_logs
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
 
-__all__ = ["Beginning", "Candidate", "Fetched", "begin", "candidates", "drop", "fetch", "forget_beginning", "take_in"]
+__all__ = [
+    "Beginning",
+    "Candidate",
+    "Fetched",
+    "begin",
+    "candidates",
+    "drop",
+    "fetch",
+    "forget_beginning",
+    "judge",
+    "take_in",
+]
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +110,7 @@ async def begin(vault: "Vault", own_head: LogHead | None) -> bool:
     """
     doubtful: list[StoredCheckpoint] = []
     for name, size in await newest_first(vault.sender, vault.membership):
-        found = await _look(vault, name, size, own_head)
+        found = await judge(vault, name, size, own_head)
         if found is None:
             continue
         if found.ground is Ground.NONE:
@@ -123,13 +134,17 @@ async def candidates(vault: "Vault") -> list[Candidate]:
     """For a tree that is made anew: checkpoints that may be trusted, the newest first. Raises StoreError."""
     found = []
     for name, size in await newest_first(vault.sender, vault.membership):
-        one = await _look(vault, name, size, vault.standing.made)
+        one = await judge(vault, name, size, vault.standing.made)
         if one is not None and one.ground is not Ground.NONE:
             found.append(one)
     return found
 
 
-async def _look(vault: "Vault", name: str, size: int, own_head: LogHead | None) -> Candidate | None:
+async def judge(vault: "Vault", name: str, size: int, own_head: LogHead | None) -> Candidate | None:
+    """Read the head of a checkpoint of `size` bytes; None if something speaks against it.
+
+    `own_head`: see `begin`. Raises StoreError.
+    """
     membership, memory = vault.membership, vault.trust.memory
     try:
         one = await read_head(vault.sender, membership, name, size)

@@ -99,13 +99,13 @@ class Trust:
         """Why nothing may be written; empty if no alarm asks for that."""
         return self.words if any(one.alarm.stops_sealing for one in self.alarms) else self.unvouched
 
-    def stand_on(self, stamp: int, root: bytes, witness: str, covered: Mapping[bytes, LogHead]) -> None:
-        """This device has computed `root` for the state at `stamp`.
-
-        Segments up to those of `covered` need not be shown any more, while the checkpoint `witness` is there.
-        """
+    def stand_on(self, stamp: int, root: bytes) -> None:
+        """This device has computed `root` for the state at `stamp`."""
         if stamp > self.memory.stamp or root == self.memory.root:
             self._stand = stamp, root
+
+    def cover(self, witness: str, covered: Mapping[bytes, LogHead]) -> None:
+        """Segments up to those of `covered` need not be shown any more, while the checkpoint `witness` is there."""
         self._cover = witness, dict(covered)
 
     async def confirm(self, stamp: int, root: bytes) -> None:

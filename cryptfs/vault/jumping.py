@@ -1,0 +1,97 @@
+"""A device that was away so long that segments it lacks were deleted goes on from a checkpoint.
+
+The store shows later segments of a log, but not the next one: that is on its way, or two floors have passed since and
+its owner has deleted it. If a checkpoint that may be believed stands for what is missing, the tree is made anew from
+it; what this device has not sent yet comes on top again. If nobody known here stands up for one, the tree stays as it
+is, and nothing is written until a person has compared the words of its root (docs/replication.md, "Checkpoints").
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from cryptfs.errors import HostileStore, NeedsUpdate, NotAllowed, NotFound
+from cryptfs.vault.checkpointing import Known
+from cryptfs.vault.checkpoints import Ground, StoredCheckpoint, newest_first
+from cryptfs.vault.rebuilding import rebuild_from
+from cryptfs.vault.starting import Candidate, drop, judge
+
+if TYPE_CHECKING:
+    from cryptfs.vault.vault import Vault
+
+__all__ = ["Jumping"]
+
+log = logging.getLogger(__name__)
+
+_Known = tuple[int, int, bytes]
+"""How much was known when a checkpoint was judged: statements, names of log objects, the root remembered last."""
+
+
+class Jumping:
+    """For one vault, by the task that pulls."""
+
+    def __init__(self, vault: "Vault") -> None:
+        self._vault = vault
+        self._passed: dict[str, _Known] = {}
+        """Checkpoints that did not help: with as much known, they do not now."""
+
+    async def jump(self) -> bool:
+        """Begin anew from a checkpoint if something that is missing can only come from one; whether that was done.
+
+        The store was listed as a whole just now, and read as far as it goes. Raises StoreError, LocalDisk.
+        """
+        vault, doubtful = self._vault, None
+        gaps = vault.reader.gaps()
+        for name, size in await newest_first(vault.sender, vault.membership, above=self._here()) if gaps else ():
+            found = await self._judge(name, size)
+            if found is None or not _stands_for(found.one, gaps):
+                continue
+            if found.ground is Ground.NONE:
+                doubtful = doubtful or found.one
+            elif await self._try(found):
+                vault.checkpointing.doubt(None)
+                return True
+            else:
+                self._passed[name] = self._known()
+        vault.checkpointing.doubt(doubtful)
+        return False
+
+    def _here(self) -> int:
+        """The stamp up to which nothing can be missing."""
+        self._vault.reader.flush()
+        return self._vault.horizon.stable()
+
+    def _known(self) -> _Known:
+        vault = self._vault
+        return len(vault.membership.graph), len(vault.log_objects.listed), vault.trust.memory.root
+
+    async def _judge(self, name: str, size: int) -> Candidate | None:
+        """Look at a checkpoint, unless that came to nothing before."""
+        if self._passed.get(name) == self._known():
+            return None
+        found = await judge(self._vault, name, size, self._vault.standing.made)
+        if found is None:
+            self._passed[name] = self._known()
+        return found
+
+    async def _try(self, found: Candidate) -> bool:
+        vault, one = self._vault, found.one
+        try:
+            await rebuild_from(vault, found)
+        except (HostileStore, NeedsUpdate, NotAllowed, NotFound) as err:
+            log.warning("the checkpoint %s does not help: %s", one.name, err)
+            return False
+        finally:
+            drop(vault)
+        vault.checkpointing.remember(replace(Known.of(one, vault.wall_ms()), agreed=True, given=True))
+        vault.checkpointing.settle()
+        why = f"{one.name}, {found.ground.value}"
+        log.warning("this device was away for so long that what it lacks was tidied away; it goes on from %s", why)
+        return True
+
+
+def _stands_for(one: StoredCheckpoint, gaps: Mapping[bytes, int]) -> bool:
+    """Whether a checkpoint has a segment that is missing. `gaps`: number of the first missing one, by log."""
+    return any(head.seq >= gaps.get(head.log, head.seq + 1) for head in one.head.heads)
