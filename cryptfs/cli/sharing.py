@@ -55,9 +55,8 @@ def accounts_to_withdraw(
         raise UsageError(
             f"{who} keeps other devices, which use the folder, too.", "Leave --share out, or remove the member."
         )
-    known = act(home, passphrase_file, "accounts", member=chosen["member_id"])
-    if named:
-        return [account_named(one) for one in named]
+    given = [account_named(one) for one in named]
+    known = act(home, passphrase_file, "accounts", member=chosen["member_id"], named=given)
     for one in known["shared"]:
         note(safe(f"{one} keeps its access: others in the group use that account, too."))
     if not known["accounts"] and not known["shared"]:

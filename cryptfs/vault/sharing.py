@@ -110,16 +110,20 @@ async def access_to(vault: "Vault", _: Mapping[str, object]) -> dict[str, object
 
 
 async def accounts_of(vault: "Vault", arguments: Mapping[str, object]) -> dict[str, object]:
-    """The act `accounts`: those that only the member with the id `member` uses, and (`shared`) others do as well.
+    """The act `accounts`: those that have access and that the member with the id `member` uses, or those `named`.
 
-    Only what has access is named. Raises as `overview`.
+    Apart from them (`shared`) what others in the group use, too. Raises as `overview`.
     """
-    member = str(arguments.get("member", ""))
+    member, named = bytes.fromhex(str(arguments.get("member", ""))), arguments.get("named")
     seen = await _overview_of(vault)
-    theirs = seen.accounts.get(bytes.fromhex(member), frozenset())
-    let_in = [one.account for one in seen.access if one.account.casefold() in theirs]
-    alone = [account for account in let_in if len(seen.users_of(account.casefold())) == 1]
-    return {"accounts": alone, "shared": sorted(set(let_in) - set(alone))}
+    if isinstance(named, list) and named:
+        chosen = [str(one) for one in named]
+    else:
+        theirs = seen.accounts.get(member, frozenset())
+        chosen = [one.account for one in seen.access if one.account.casefold() in theirs]
+    others = {account for one, accounts in seen.accounts.items() if one != member for account in accounts}
+    alone = [one for one in chosen if one.casefold() not in others]
+    return {"accounts": alone, "shared": [one for one in chosen if one.casefold() in others]}
 
 
 async def withdraw_from(vault: "Vault", arguments: Mapping[str, object]) -> dict[str, object]:

@@ -146,8 +146,10 @@ def test_an_account_that_did_not_send_anything_has_to_be_named(
     asked = anna.admin("remove", "team", "Ben", "--share", "--yes")
     assert (asked.code, "--account E-MAIL" in asked.err) == (64, True)
     assert "Ben" in anna.must("members", "team")
-    anna.must("remove", "team", "Ben", "--share", "--account", BEN, "--yes")
+    put_out = anna.admin("remove", "team", "Ben", "--share", "--account", BEN, "--account", ANNA, "--yes")
+    assert (put_out.code, f"{ANNA} keeps its access" in put_out.err) == (0, True)
     assert not sees(drive, folder, BEN)
+    assert sees(drive, folder, ANNA)
 
 
 def test_an_account_that_others_use_keeps_its_access(
