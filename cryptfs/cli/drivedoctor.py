@@ -1,4 +1,4 @@
-"""What `cryptfs doctor` finds out at Google Drive: the login, the folder, the room, the clock."""
+"""What `cryptfs doctor` finds out at Google Drive: the login, the folder, the room, the limits, the clock."""
 
 import datetime as dt
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from cryptfs.cli.finding import Finding
 from cryptfs.cli.output import size
 from cryptfs.errors import StoreError
 from cryptfs.store import Call
-from cryptfs.store.drive.access import DriveAccess
+from cryptfs.store.drive.access import SCOPE, DriveAccess
 
 if TYPE_CHECKING:
     from cryptfs.store.drive.examining import Examination
@@ -17,24 +17,45 @@ __all__ = ["examine_drive"]
 
 _SECONDS: Final = 30.0
 _ROOM_LOW: Final = 1 << 30
+_COUNT_SECONDS: Final = 20.0
+"""A thousand items a call: enough for tens of thousands."""
+_ITEMS_MAX: Final = 500_000
+"""Google's limit for the items in one folder, and for all of a shared drive with folders and trash."""
+_MANY: Final = 0.8
+"""Of that, from which on it is worth a word."""
 _CLOCK_OFF: Final = 120.0
 """Seconds. Google takes more; stamps of segments and dates of certificates are read by others, too."""
 
 
 def examine_drive(access: DriveAccess, folder: str) -> Iterator[Finding]:
-    """The vault in `folder`, as the account of `access`. The first question that fails ends it."""
+    """The vault in `folder`, as the account of `access`. The first thing that is wrong ends it."""
     from cryptfs.store.drive.examining import Examination  # noqa: PLC0415  # Google's library: 0.3 s, 40 MiB
 
     asked = Examination(access, folder)
     try:
         for subject, question in _QUESTIONS.items():
             try:
-                yield question(subject, asked, access)
+                found = question(subject, asked, access)
             except StoreError as err:
-                yield Finding(subject, "fail", str(err), err.advice)
+                found = Finding(subject, "fail", str(err), err.advice)
+            yield found
+            if found.verdict == "fail":
                 return
     finally:
         asked.close()
+
+
+def _login(subject: str, asked: "Examination", access: DriveAccess) -> Finding:
+    """The client id, the refresh token, and the boxes that were ticked: what a token is given for."""
+    if SCOPE not in asked.scopes():
+        return Finding(
+            subject,
+            "fail",
+            "it does not cover Google Drive",
+            "Run `cryptfs login NAME` again, and tick the box of Google Drive on Google's page.",
+        )
+    client = access.client_id.partition(".")[0]
+    return Finding(subject, "ok", f"alive, for all of Google Drive, under the client id {client}…")
 
 
 def _account(subject: str, asked: "Examination", access: DriveAccess) -> Finding:
@@ -81,6 +102,19 @@ def _room(subject: str, asked: "Examination", _access: DriveAccess) -> Finding:
     return Finding(subject, "ok", f"{size(space.free)} of {size(space.total)} left")
 
 
+def _items(subject: str, asked: "Examination", _access: DriveAccess) -> Finding:
+    count = asked.items(Call.within(_COUNT_SECONDS))
+    said = f"{count.total:,} items, {count.fullest:,} in the fullest folder; Google takes {_ITEMS_MAX:,} a folder"
+    if count.fullest >= _ITEMS_MAX * _MANY or count.total >= _ITEMS_MAX * _MANY:
+        return Finding(
+            subject,
+            "warn",
+            f"{said}, and no more on all of a shared drive",
+            "`cryptfs-admin collect NAME` removes what the vault does not need; empty the trash of a shared drive.",
+        )
+    return Finding(subject, "ok", said if count.complete else f"at least {said} (not counted to the end)")
+
+
 def _clock(subject: str, asked: "Examination", _access: DriveAccess) -> Finding:
     error = asked.clock_error()
     if error is None or abs(error) < _CLOCK_OFF:
@@ -90,8 +124,10 @@ def _clock(subject: str, asked: "Examination", _access: DriveAccess) -> Finding:
 
 
 _QUESTIONS: Final[dict[str, Callable[[str, "Examination", DriveAccess], Finding]]] = {
+    "Google login": _login,
     "Google account": _account,
     "Drive folder": _folder,
+    "Drive items": _items,
     "Drive storage": _room,
     "clock": _clock,
 }

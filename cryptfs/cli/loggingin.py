@@ -96,7 +96,7 @@ def logout(*, where: str, passphrase_file: Path | None) -> None:
     The vault and its keys stay; changes are kept on this machine until `cryptfs login`. When Google cannot be reached
     the login is kept, so that it can be withdrawn later.
     """
-    from cryptfs.store.drive.login import log_out  # noqa: PLC0415  # Google's library: 0.3 s, 40 MiB
+    from cryptfs.store.drive.tokens import log_out  # noqa: PLC0415  # Google's library: 0.3 s, 40 MiB
 
     if where == _SCHEME:
         access = pending_login()

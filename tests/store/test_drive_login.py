@@ -17,7 +17,8 @@ from cryptfs.store.drive.access import DriveAccess
 from cryptfs.store.drive.client import Client
 from cryptfs.store.drive.clientid import DriveClient, split_locator, with_client
 from cryptfs.store.drive.examining import Examination, FolderState
-from cryptfs.store.drive.login import NOWHERE, Doorstep, Question, log_out
+from cryptfs.store.drive.login import NOWHERE, Doorstep, Question
+from cryptfs.store.drive.tokens import log_out
 from tests.drive_emulator import Emulator, html, refusal
 from tests.drive_store import access
 
@@ -274,3 +275,13 @@ def test_an_examination_meets_what_keeps_a_new_project_from_working(emulator: Em
     with pytest.raises(Exception, match="not enabled"):
         asked.account(Call.within(20))
     asked.close()
+
+
+def test_no_log_holds_a_code_or_a_token(client: DriveClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(0)
+    question = Question(client, NOWHERE)
+    address = browse(question.address, **{"as": ANNA})
+    got = finish(question, address)
+    code = urllib.parse.parse_qs(urllib.parse.urlsplit(address).query)["code"][0]
+    assert code not in caplog.text
+    assert got.refresh_token not in caplog.text

@@ -21,7 +21,7 @@ from googleapiclient.errors import HttpError
 
 from cryptfs.errors import Auth, Denied, Exists, Fatal, NotFound, Quota, Retry, StoreError
 
-__all__ = ["IdRefused", "from_answer", "is_throttled", "mapped", "reason_of", "retry_after"]
+__all__ = ["IdRefused", "from_answer", "is_throttled", "login_refused", "mapped", "reason_of", "retry_after"]
 
 _RATES: Final = frozenset(
     {"ratelimitexceeded", "userratelimitexceeded", "sharingratelimitexceeded", "resourceexhausted"}
@@ -246,7 +246,12 @@ def _refresh_failed(error: RefreshError) -> StoreError:
     if error.retryable:
         return Retry("Google's login service has a problem.", "Nothing need be done: it is tried again.")
     details = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], dict) else {}
-    if details.get("error") == "invalid_client" or details.get("error") == "unauthorized_client":
+    return login_refused(str(details.get("error", "")))
+
+
+def login_refused(reason: str) -> Auth:
+    """What the token service means by not giving a token, in its own word for it."""
+    if reason in {"invalid_client", "unauthorized_client", "deleted_client"}:
         return Auth(
             "Google does not know the client id of this login any more.",
             "Make a new one (docs/google-drive.md) and run `cryptfs login NAME --client-secret FILE`.",

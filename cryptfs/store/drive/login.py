@@ -1,28 +1,29 @@
-"""Logging in at Google, and out: a person agrees in a browser, and this program gets a token of its own.
+"""Logging in at Google: a person agrees in a browser, and this program gets a token of its own.
 
-OAuth 2.0 for desktop programs (RFC 8252) with PKCE (RFC 7636). Where the browser runs on this machine, Google sends it
-back to a port of ours (`Doorstep`). Where it does not, it is sent to an address at which nothing listens, and the
-person pastes that address. Made here and not with Google's library, which takes the first request for the answer,
-whoever sends it, and for which a box that was not ticked is a warning.
+OAuth 2.0 for desktop programs (RFC 8252) with PKCE (RFC 7636), by Google's library: the address, its secrets, and the
+exchange of the answer for tokens (`Flow`). Not by its `InstalledAppFlow`, which takes the first request for the answer,
+whoever sends it: where the browser runs on this machine, Google sends it back to a port of ours (`Doorstep`); where it
+does not, to an address at which nothing listens, and the person pastes that address.
 """
 
-import base64
+import contextlib
 import datetime as dt
-import hashlib
 import hmac
 import http.server
 import json
+import logging
+import os
 import queue
 import threading
 import time
 import urllib.parse
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
-import httplib2
+from google_auth_oauthlib.flow import Flow
 
-from cryptfs.crypto.keys import random_bytes
 from cryptfs.errors import Auth, Denied, Retry, UsageError
 from cryptfs.store.base import Call
 from cryptfs.store.drive.access import SCOPE, DriveAccess
@@ -30,40 +31,39 @@ from cryptfs.store.drive.client import Client
 from cryptfs.store.drive.clientid import DriveClient
 from cryptfs.store.drive.errors import mapped
 
-__all__ = ["NOWHERE", "Doorstep", "Question", "log_out"]
+__all__ = ["NOWHERE", "Doorstep", "Question"]
 
 NOWHERE: Final = "http://127.0.0.1:1/"
 """Where a browser on another machine ends up: nothing listens there, and its address line shows the answer."""
 _TIMEOUT: Final = 30.0
 _AGAIN: Final = "Run `cryptfs login` again."
+_PLAIN: Final = "OAUTHLIB_INSECURE_TRANSPORT"
 _PAGE: Final = b"""<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>cryptfs</title>
 <p>Thank you. You may close this window; the terminal says how it went.</p></html>
 """
+
+
+for _chatty in ("oauthlib", "requests_oauthlib"):  # which log codes and tokens for developers
+    logging.getLogger(_chatty).setLevel(logging.WARNING)
 
 
 class Question:
     """One login under way. `redirect`: where Google sends the browser with the answer."""
 
     def __init__(self, client: DriveClient, redirect: str) -> None:
-        self._client, self._redirect = client, redirect
-        self._state, self._verifier = _secret(), _secret()
-
-    @property
-    def address(self) -> str:
-        """The page to be opened in a browser."""
-        challenge = hashlib.sha256(self._verifier.encode()).digest()
-        asked = {
-            "client_id": self._client.id,
-            "redirect_uri": self._redirect,
-            "response_type": "code",
-            "scope": SCOPE,
-            "state": self._state,
-            "code_challenge": base64.urlsafe_b64encode(challenge).rstrip(b"=").decode(),
-            "code_challenge_method": "S256",
-            "access_type": "offline",  # else there is no token that outlives the hour
-            "prompt": "consent",  # else only the first login of an account gets one
-        }
-        return f"{self._client.page}?{urllib.parse.urlencode(asked)}"
+        self._client = client
+        known = {"client_id": client.id, "client_secret": client.secret, "auth_uri": client.page}
+        self._flow = Flow.from_client_config(
+            {"installed": known | {"token_uri": client.tokens}},
+            [SCOPE],
+            redirect_uri=redirect,
+            autogenerate_code_verifier=True,
+        )
+        self._flow.oauth2session.register_compliance_hook("access_token_response", _judge)
+        with _transport_of(client):
+            # Offline: else no token outlives the hour; consent: else only an account's first login gets one.
+            self.address, self._state = self._flow.authorization_url(access_type="offline", prompt="consent")
+            """The page to be opened in a browser, and what its answer bears."""
 
     def is_answer(self, address: str) -> bool:
         """Whether the browser was sent there by Google because of this very question."""
@@ -81,7 +81,7 @@ class Question:
             raise Denied("The login was refused in the browser.", _AGAIN)
         told = self._exchange(given["code"])
         refresh, days = told.get("refresh_token"), _days(told.get("refresh_token_expires_in"))
-        if SCOPE not in str(told.get("scope", "")).split():
+        if SCOPE not in _scopes(told.get("scope")):
             raise Denied(
                 "Access to Google Drive was not granted.", f"Tick its box on Google's page when it asks. {_AGAIN}"
             )
@@ -100,30 +100,45 @@ class Question:
         return _named(access, call)
 
     def _exchange(self, code: str) -> dict[str, Any]:
-        form = {
-            "grant_type": "authorization_code",
-            "code": code,
-            "client_id": self._client.id,
-            "client_secret": self._client.secret,
-            "redirect_uri": self._redirect,
-            "code_verifier": self._verifier,
-        }
-        status, answer = _post(self._client.tokens, form)
-        if status == 200:
-            return answer
-        if status >= 500:
-            raise Retry("Google's login service has a problem.", _AGAIN)
-        if answer.get("error") == "invalid_client":
+        """What the token service gives for the code. Raises what `_judge` raises, Retry without an answer."""
+        with _transport_of(self._client), mapped():
+            try:
+                return dict(self._flow.fetch_token(code=code, timeout=_TIMEOUT))
+            except Warning as told:  # other scopes than asked for: a box that was not ticked, or more than we want
+                return dict(getattr(told, "token", {}))
+
+
+def _judge(answer: Any) -> Any:
+    """The answer of the token service, before the library reads it: it knows one kind of error for everything."""
+    if answer.status_code >= 500:
+        raise Retry("Google's login service has a problem.", _AGAIN)
+    try:
+        told = json.loads(answer.text)
+    except ValueError as error:
+        raise Retry("Something else than Google answered.", _AGAIN) from error
+    if answer.status_code != 200 or not isinstance(told, dict) or not isinstance(told.get("access_token"), str):
+        if isinstance(told, dict) and told.get("error") == "invalid_client":
             raise Auth("Google does not know this client id.", "Check the file given to --client-secret.")
         raise Auth("Google did not take the answer of the browser.", f"It is good once, for a few minutes. {_AGAIN}")
+    return answer
 
 
-def log_out(access: DriveAccess) -> bool:
-    """Withdraw the login at Google; whether Google still knew it. Raises Retry when Google cannot be reached."""
-    status, _ = _post(access.token_uri.removesuffix("/token") + "/revoke", {"token": access.refresh_token})
-    if status >= 500:
-        raise Retry("Google's login service has a problem.", "Try again later.")
-    return status == 200
+@contextlib.contextmanager
+def _transport_of(client: DriveClient) -> Iterator[None]:
+    """The library refuses plain HTTP, also to this machine, where an emulated Drive may be: see `check_address`."""
+    before = os.environ.get(_PLAIN)
+    if not (client.page.startswith("https:") and client.tokens.startswith("https:")):
+        os.environ[_PLAIN] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_PLAIN, None)
+        if before is not None:
+            os.environ[_PLAIN] = before
+
+
+def _scopes(given: Any) -> list[str]:
+    return given.split() if isinstance(given, str) else list(given or ())
 
 
 def _named(access: DriveAccess, call: Call) -> DriveAccess:
@@ -135,29 +150,6 @@ def _named(access: DriveAccess, call: Call) -> DriveAccess:
         client.close()
     table = json.loads(access.to_json()) | {"account": account}
     return DriveAccess.from_json(json.dumps(table).encode())
-
-
-def _post(address: str, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
-    """Status, and the JSON object of the answer ({} if it is none). Raises Retry without an answer."""
-    transport = httplib2.Http(timeout=_TIMEOUT)
-    transport.follow_redirects = False
-    try:
-        with mapped():
-            head, body = transport.request(
-                address, "POST", urllib.parse.urlencode(form), {"content-type": "application/x-www-form-urlencoded"}
-            )
-    finally:
-        transport.close()
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        answer = {}
-    return int(head.status), answer if isinstance(answer, dict) else {}
-
-
-def _secret() -> str:
-    """256 bits, as RFC 7636 wants verifiers."""
-    return base64.urlsafe_b64encode(random_bytes(32)).rstrip(b"=").decode()
 
 
 def _given(address: str) -> dict[str, str]:
