@@ -34,6 +34,7 @@ Options for -o, which may also stand in NAME.toml, or in the environment as CRYP
   noxattr       no extended attributes, which makes writing faster
   fsync=remote  fsync(2) waits for the store
   cache_size=N  bytes of local cache (K, M, G, T)
+  spool_size=N  bytes that may wait for the store
   history_days=N   days that old versions and the trash are kept (administrators)
   collect_hours=N  hours between everybody's word that a pack is unused and its end
   custodian     take over packs that others hold, once they are a day old (administrators)

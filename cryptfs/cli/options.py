@@ -16,7 +16,7 @@ _VALUES: Final[Mapping[str, frozenset[str]]] = {
     "loop": frozenset({"polling", "stock"}),
     "log_level": frozenset({"error", "warning", "info", "debug"}),
 }
-_SIZES: Final = frozenset({"cache_size"})
+_SIZES: Final = frozenset({"cache_size", "spool_size"})
 _NUMBERS: Final[Mapping[str, tuple[int, str]]] = {"history_days": (3650, "days"), "collect_hours": (8760, "hours")}
 """The largest value, and what it counts; 0 is allowed."""
 

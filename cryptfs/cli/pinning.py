@@ -41,7 +41,7 @@ def pin(*, name: str, paths: tuple[str, ...], wait: bool, as_json: bool, passphr
         return
     answer = _ask(home, passphrase_file, "add", paths=list(paths), wait=wait)
     _show(answer, name, as_json=as_json)
-    if Daemon.find(home) is None and answer["state"] != "all here" and not as_json:
+    if not answer["mounted"] and answer["state"] != "all here" and not as_json:
         note(f"It is fetched while '{name}' is mounted; --wait fetches it now.")
 
 
@@ -58,6 +58,7 @@ def unpin(*, name: str, paths: tuple[str, ...], as_json: bool, passphrase_file: 
 
 
 def _ask(home: VaultHome, passphrase_file: Path | None, act: str, **arguments: object) -> Answer:
+    """What `vault/pin_acts.py` answers, and whether the vault is `mounted`, so that something is fetched by itself."""
     daemon = Daemon.find(home)
     if daemon is None:
         return trio.run(_ask_here, home, passphrase_file, act, arguments)
@@ -71,7 +72,7 @@ def _ask(home: VaultHome, passphrase_file: Path | None, act: str, **arguments: o
 
         answer = daemon.ask("pin", show, _PATIENCE, act=act, arguments=arguments)
     answer.pop("ok")
-    return answer
+    return answer | {"mounted": True}
 
 
 async def _ask_here(home: VaultHome, passphrase_file: Path | None, act: str, arguments: dict[str, object]) -> Answer:
@@ -79,7 +80,7 @@ async def _ask_here(home: VaultHome, passphrase_file: Path | None, act: str, arg
         await trio.lowlevel.checkpoint()
 
     async with open_here(home, passphrase_file) as vault:
-        return await change_pins(vault, act, arguments, say)
+        return await change_pins(vault, act, arguments, say) | {"mounted": False}
 
 
 def _show(answer: Answer, name: str, *, as_json: bool) -> None:

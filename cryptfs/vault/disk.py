@@ -9,11 +9,12 @@ from typing import Final
 
 from cryptfs.errors import LocalDisk, LocalDiskFull
 
-__all__ = ["Space", "local_disk", "space_of", "sync_directory"]
+__all__ = ["Space", "in_words", "local_disk", "space_of", "sync_directory"]
 
 _RESERVE_MIN: Final = 4 << 20
 _RESERVE_MAX: Final = 64 << 20
 """Bounds in bytes."""
+_UNIT: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,18 @@ def space_of(directory: Path) -> Space:
     with local_disk("asking for its space"):
         status = os.statvfs(directory)
     return Space(status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize)
+
+
+def in_words(count: int) -> str:
+    """So many bytes, for people: `692 bytes`, `9.6 MiB`."""
+    if count < _UNIT:
+        return f"{count} bytes"
+    amount = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= _UNIT
+        if amount < _UNIT:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / _UNIT:.1f} TiB"
 
 
 def sync_directory(directory: Path) -> None:

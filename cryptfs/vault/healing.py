@@ -87,6 +87,8 @@ class Healer:
         self._waiting: dict[bytes, float] = {}
         """Logs that cannot be read on, and since when."""
         self._next_look = self._next_packs = 0.0
+        self._away = 0.0
+        """Since when the store has not answered; 0.0 if it does."""
         self._said: dict[str, str] = {}
         self._logged: set[str] = set()
 
@@ -105,6 +107,13 @@ class Healer:
     async def watch(self) -> None:
         """One look: what is missing, what to say about it, and what is due to be put back. Raises StoreError."""
         vault, now = self._vault, self._now()
+        if vault.sender.state.state == "unreachable":
+            self._away = self._away or now
+        elif self._away:  # somebody may have had the folder in hands meanwhile: what is not all back is said soon
+            self._next_look = now
+            if now - self._away >= _PATIENCE:
+                self._next_packs = now
+            self._away = 0.0
         if now >= self._next_look:
             self._next_look = now + _LOOK_EVERY
             await self._look()

@@ -13,6 +13,7 @@ import trio
 
 from cryptfs.errors import CryptfsError, LocalDiskFull, StoreError
 from cryptfs.vault.bringing import Bringing
+from cryptfs.vault.disk import in_words as amount_in_words
 from cryptfs.vault.disk import space_of
 from cryptfs.vault.info import path_of
 from cryptfs.vault.past import in_words
@@ -110,8 +111,9 @@ class Keeper:
         space = space_of(self._vault.home.cache_dir)
         room = max(0, space.free - space.reserve)
         if lacking > room:
+            needed, left = amount_in_words(lacking), amount_in_words(room)
             raise LocalDiskFull(
-                f"What is pinned needs {_mib(lacking)} more; the disk of the cache has {_mib(room)} left.",
+                f"What is pinned needs {needed} more; the disk of the cache has {left} left.",
                 "Free space there, unpin something, or mount with a smaller cache_size.",
             )
 
@@ -192,7 +194,3 @@ class Keeper:
             "state": self.state,
             "problems": self.problems(),
         }
-
-
-def _mib(count: int) -> str:
-    return f"{count / (1 << 20):,.1f} MiB"

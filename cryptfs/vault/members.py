@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _BYTES_MAX: Final = 128 << 20
 """Of all membership objects together, kept in memory; a thousand members with a hundred rotations need half of it."""
+_FIRST_ANSWER: Final = 15.0
+"""Seconds for the first listing of a start that goes on without it; some hundred names, a page or two."""
 _READ_AGAIN: Final = 8
 """Damaged objects that one refresh reads once more."""
 
@@ -103,7 +105,9 @@ async def _read(sender: Sender, names: list[str], room: int = _BYTES_MAX) -> dic
 
 async def _fetch(sender: Sender, kept: dict[str, bytes]) -> dict[str, bytes]:
     """What store and copies have together: a decision that was seen once does not become undone by vanishing."""
-    names = [*_without_lists(await sender.list("m/")), *await sender.list("w/")]
+    # With what is kept a vault opens without the store; whoever waits for that shall not wait for a dead line.
+    listed = await (sender.list("m/", seconds=_FIRST_ANSWER) if GENESIS in kept else sender.list("m/"))
+    names = [*_without_lists(listed), *await sender.list("w/")]
     # The genesis is compared even if there is a copy: the folder may hold another vault by now.
     objects = await _read(sender, [GENESIS, *(name for name in names if name not in kept)])
     vanished = sorted(kept.keys() - {GENESIS, *names})

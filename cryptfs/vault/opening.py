@@ -179,6 +179,7 @@ class _Opening:
         standing.made = found.head(standing.vault) if found is not None and same_log else None
         away: StoreError | None = None
         try:
+            self._sender.refuse_if_silent()
             if not standing.logs.ids():
                 await begin(vault, standing.made)
             vault.checkpointing.settle()

@@ -19,6 +19,7 @@ __all__ = ["Parts", "VaultOptions"]
 
 _FROM_OPTIONS: Final = (
     ("cache_size", "cache_bytes", 1),
+    ("spool_size", "spool_bytes", 1),
     ("history_days", "history_s", 86_400),
     ("collect_hours", "collect_delay_s", 3_600),
 )

@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
+from cryptfs.vault.away import no_room, offline
 from cryptfs.vault.reencrypt import asked_for
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "store": sender.state.state,
         "store_message": sender.state.message,
         "advice": sender.state.advice,
+        "offline": offline(vault),
+        "no_room": no_room(vault),
         "trouble": vault.upkeep.trouble,
         "objection": vault.standing.objection,
         "alarm": vault.trust.words,

@@ -105,7 +105,7 @@ class Upkeep:
                 self.note("keeping", err)
             else:
                 self.over("keeping")
-            self._look_at_disk()
+            self.look_at_disk()
 
     async def _commit(self, *, housekeeping: bool) -> None:
         vault = self._vault
@@ -128,7 +128,8 @@ class Upkeep:
                 except CryptfsError as err:  # the others, and what is journaled already, must not wait for this one
                     self.note("keeping", err)
 
-    def _look_at_disk(self) -> None:
+    def look_at_disk(self) -> None:
+        """Whether programs may write on. Every second, and whenever a pack is full."""
         home = self._vault.home
         self.disk_full = _is_full(home.data_dir) or _is_full(home.cache_dir)
         self.spool_full = self._vault.pending_bytes() > self._vault.options.spool_bytes

@@ -53,10 +53,14 @@ class StoreState:
         self.message = ""
         self.advice = ""
         self.full = False
+        self.away_since = 0.0
+        """When it was heard of last before it became unreachable, as `time.monotonic` tells it."""
+        self._heard = time.monotonic()
         self._refuses_writes = False
 
     def succeeded(self, *, writing: bool) -> None:
         """The store took or gave something. A store that gives may still refuse to take: that stands until it takes."""
+        self._heard = time.monotonic()
         if self._refuses_writes and not writing:
             return
         if self.state != "ok":
@@ -70,6 +74,7 @@ class StoreState:
         state = _state_of(err)
         if state != self.state:
             log.warning("store: %s %s", err, err.advice)
+            self.away_since = self._heard
         self.state, self.message, self.advice = state, str(err), err.advice
         self.full = isinstance(err, Quota) and not err.state
         self._refuses_writes = writing and not isinstance(err, Retry)
@@ -187,26 +192,28 @@ class Sender:
         deadline = trio.current_time() + seconds
         backoff = Backoff(chance(), _HASTE)
         while True:
-            self._refuse_if_silent()
+            self.refuse_if_silent()
             try:
                 return await ask(deadline - trio.current_time())
             except StoreGone:
                 raise
             except Retry as err:
                 pause = backoff.after(err)
-                if self._silent_until > time.monotonic() or trio.current_time() + pause >= deadline:
+                self.refuse_if_silent()
+                if trio.current_time() + pause >= deadline:
                     raise
                 await trio.sleep(pause)
 
-    def _refuse_if_silent(self) -> None:
+    def refuse_if_silent(self) -> None:
+        """Raise StoreGone if the last call has waited in vain, a moment ago: who waits should not do so again."""
         if self.state.state == "unreachable" and time.monotonic() < self._silent_until:
             raise StoreGone("the store does not answer", self.state.advice)
 
-    async def list(self, prefix: str, after: str = "") -> list[str]:
+    async def list(self, prefix: str, after: str = "", seconds: float = _CALL_SECONDS) -> list[str]:
         """Keys that start with `prefix` and follow `after`."""
         self.asks += 1
         return await self._read(
-            prefix, lambda call: [stat.key for stat in self.store.list(prefix, call, after)], _CALL_SECONDS
+            prefix, lambda call: [stat.key for stat in self.store.list(prefix, call, after)], seconds
         )
 
     async def changes(self, cursor: str) -> Changes:

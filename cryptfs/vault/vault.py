@@ -293,6 +293,7 @@ class Vault(Contents):
     def pack_full(self, pack: OpenPack) -> None:
         """Close and send a pack in the background."""
         pack.finish_filling()
+        self.upkeep.look_at_disk()
         if self._nursery is not None:
             self._nursery.start_soon(self._confirm_quietly, pack)
 
