@@ -6,7 +6,6 @@ place in it is its own.
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 from cryptfs.crypto.keyfile import DeviceKeys
@@ -14,13 +13,14 @@ from cryptfs.errors import ConfigError, HostileStore, NeedsUpdate, NotFound
 from cryptfs.format.limits import ROLLUP_MAX, SEGMENT_MAX
 from cryptfs.format.names import GENESIS, CrlName, RollupName, SegmentName, parse_name
 from cryptfs.format.rollup import parse_rollup
-from cryptfs.format.segment import RawSegment, parse_segment, verify_segment
+from cryptfs.format.segment import RawSegment, parse_segment
 from cryptfs.format.statement import genesis_vault
 from cryptfs.group.membership import Membership, open_membership
 from cryptfs.store import Call, Store
+from cryptfs.vault.evidence import LogEvidence
 from cryptfs.vault.folder import MEMBERSHIP_OBJECT_MAX
 
-__all__ = ["LogEvidence", "examine_logs", "read_membership"]
+__all__ = ["examine_logs", "read_membership"]
 
 _CALL_SECONDS: Final = 60.0
 _LIST_SECONDS: Final = 600.0
@@ -47,29 +47,6 @@ def read_membership(store: Store, keys: DeviceKeys) -> Membership:
             with contextlib.suppress(NotFound):
                 objects.append((stat.key, store.get(stat.key, Call.within(_CALL_SECONDS), 0, MEMBERSHIP_OBJECT_MAX)))
     return open_membership(objects, keys.vault, keys)
-
-
-@dataclass(slots=True)
-class LogEvidence:
-    """What the store has of one log: digests of its segments by number, and what is wrong with it."""
-
-    log_id: bytes
-    digests: dict[int, bytes] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-    def take(self, raw: RawSegment, sign_pub: bytes) -> None:
-        """Count in a segment if its signature verifies."""
-        try:
-            verify_segment(raw, sign_pub)
-        except HostileStore:
-            self.problems.append(f"segment {raw.seq}: its signature does not verify")
-            return
-        if self.digests.setdefault(raw.seq, raw.digest) != raw.digest:
-            self.problems.append(f"segment {raw.seq}: two different ones were signed")
-
-    def missing(self) -> list[int]:
-        """Numbers up to the highest one that are not here."""
-        return [seq for seq in range(max(self.digests, default=-1) + 1) if seq not in self.digests]
 
 
 def examine_logs(store: Store, membership: Membership, seen: Callable[[int], None]) -> dict[bytes, LogEvidence]:

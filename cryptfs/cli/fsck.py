@@ -1,23 +1,22 @@
 """`cryptfs fsck`: whether a vault is whole, and putting back what is missing."""
 
-import dataclasses
+import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 import trio
 
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
 from cryptfs.cli.asking import yes_option
-from cryptfs.cli.checking import Report, check_vault
 from cryptfs.cli.control import Answer, Daemon
 from cryptfs.cli.opening import open_with
-from cryptfs.cli.output import counted, document, line, note, progress, safe, size
+from cryptfs.cli.output import counted, document, line, note, safe, size
 from cryptfs.cli.salvaging import salvage as salvage_into
 from cryptfs.cli.unlocking import unlock
 from cryptfs.errors import HostileStore, UsageError
+from cryptfs.vault.checking import Problem, Report, check
 from cryptfs.vault.home import VaultHome
-from cryptfs.vault.stores import store_beside
 
 __all__ = ["fsck"]
 
@@ -44,6 +43,12 @@ class Percent(click.ParamType[float]):
 @click.option("--read-data", type=Percent(), default=0.0, help="Also read this share of all packs: 100% reads all.")
 @click.option("--heal", is_flag=True, help="First put back what is missing in the store and lies on this machine.")
 @click.option(
+    "--apply",
+    "replace",
+    is_flag=True,
+    help="As --heal, and replace what is damaged in the store.",
+)
+@click.option(
     "--salvage",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -53,61 +58,67 @@ class Percent(click.ParamType[float]):
 @json_option()
 @passphrase_option()
 def fsck(
-    *, name: str, read_data: float, heal: bool, salvage: Path | None, yes: bool, as_json: bool,
+    *, name: str, read_data: float, heal: bool, replace: bool, salvage: Path | None, yes: bool, as_json: bool,
     passphrase_file: Path | None,
 ) -> int:  # fmt: skip
-    """Check that the store of the vault NAME has everything, signed by members and as it was written.
+    """Check that the vault NAME keeps its rules, and that its store has everything, as it was written and signed.
 
-    Nobody has to run this after a crash: start-up repairs what a crash leaves. Without --heal it changes nothing. The
-    vault must not be mounted; only --heal also works on a mounted one, and then nothing else is checked. The exit code
-    is 65 when something is wrong, or cannot be put back; files that are not named are unharmed.
+    Nobody has to run this after a crash: start-up repairs what a crash leaves. Mounted or not; without --heal, --apply
+    and --salvage it changes nothing. The exit code is 65 when something is wrong, or cannot be put back; files that are
+    not named are unharmed.
     """
     home = VaultHome.of(name)
     home.require()
     if salvage is not None:
-        if heal or read_data:
+        if heal or replace or read_data:
             raise UsageError("--salvage goes with no other check.", "It reads packs and writes files, nothing else.")
         return salvage_into(home, salvage, passphrase_file, yes=yes, as_json=as_json)
-    daemon = Daemon.find(home) if heal else None
-    if daemon is not None:
+    daemon = Daemon.find(home)
+    if daemon is None:
+        report, healed = trio.run(_check, home, passphrase_file, read_data, heal, replace)
+    else:
         with daemon:
-            healed: Answer = daemon.ask("heal", on_progress=_show, patience=None)
-        healed.pop("ok")
-        return _end(name, None, healed, as_json=as_json)
-    report, done = trio.run(_check, home, passphrase_file, read_data, heal)
-    return _end(name, report, done, as_json=as_json)
+            report, healed = _ask(daemon, read_data, heal=heal, replace=replace)
+    return _end(name, report, healed, as_json=as_json)
 
 
-def _show(answer: Answer) -> None:
-    note(str(answer["progress"].get("text", "")))
+def _ask(daemon: Daemon, percent: float, *, heal: bool, replace: bool) -> tuple[Report, Answer | None]:
+    """What the process of the mount finds."""
+    problems: list[Problem] = []
+
+    def told(answer: Answer) -> None:
+        if "problem" in answer:
+            one = answer["problem"]
+            problems.append(Problem(one["subject"], one["text"], tuple(one["paths"]), one["object"]))
+        else:
+            _show(str(answer["progress"].get("text", "")))
+
+    done = daemon.ask("check", on_progress=told, patience=None, percent=percent, heal=heal, apply=replace)
+    return Report(**done["report"], problems=problems), done["healed"]
+
+
+def _show(text: str) -> None:
+    """Progress, for who watches."""
+    if sys.stderr.isatty():
+        note(safe(text))
 
 
 async def _check(
-    home: VaultHome, passphrase_file: Path | None, percent: float, heal: bool
+    home: VaultHome, passphrase_file: Path | None, percent: float, heal: bool, replace: bool
 ) -> tuple[Report, Answer | None]:
-    keys = unlock(home, passphrase_file)
-    async with open_with(home, keys, read_only=True) as vault:
-        healed = (await vault.healer.heal(note)).as_json() if heal else None
-        store = store_beside(home.read_settings().store, home, keys)
-        try:
-            with progress("Checking", None) as advance:
-                return await check_vault(vault, store, percent, advance), healed
-        finally:
-            store.close()
+    async with open_with(home, unlock(home, passphrase_file), read_only=True) as vault:
+        report, healed = await check(vault, percent, _show, heal=heal, replace=replace)
+    return report, healed.as_json() if healed is not None else None
 
 
-def _end(name: str, report: Report | None, healed: Answer | None, *, as_json: bool) -> int:
+def _end(name: str, report: Report, healed: Answer | None, *, as_json: bool) -> int:
     if as_json:
-        told: dict[str, Any] = {"name": name}
-        if report is not None:
-            told |= dataclasses.asdict(report)
-        document(told | ({"healed": healed} if healed is not None else {}))
+        document({"name": name} | report.as_json() | ({"healed": healed} if healed is not None else {}))
     else:
         if healed is not None:
             _print_healed(healed)
-        if report is not None:
-            _print_report(report)
-    bad = bool(report.problems) if report is not None else bool(healed and (healed["left"] or healed["refused"]))
+        _print_report(report)
+    bad = report.problems or (healed is not None and (healed["left"] or healed["refused"]))
     return HostileStore.exit_code if bad else 0
 
 
@@ -129,6 +140,10 @@ def _print_report(report: Report) -> None:
     line(
         f"{counted(report.segments, 'segment')} signed, {counted(report.files, 'file')} in "
         f"{counted(report.objects, 'object')}."
+    )
+    line(
+        f"{counted(report.statements, 'object')} of the group, {counted(report.packs, 'pack')} and "
+        f"{counted(report.checkpoints, 'checkpoint')} looked at."
     )
     if report.objects_read:
         line(f"{report.objects_read} packs read to the last byte.")

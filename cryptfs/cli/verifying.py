@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from cryptfs.cli.arguments import json_option, passphrase_option, vault_argument
-from cryptfs.cli.evidence import LogEvidence, examine_logs, read_membership
+from cryptfs.cli.evidence import examine_logs, read_membership
 from cryptfs.cli.output import document, line, progress, safe
 from cryptfs.cli.unlocking import unlock
 from cryptfs.crypto.keyfile import DeviceKeys
@@ -19,6 +19,7 @@ from cryptfs.group.invitation import device_words, view_words
 from cryptfs.group.membership import Membership
 from cryptfs.group.memory import Sight, compare, recall
 from cryptfs.group.roster import Entry
+from cryptfs.vault.evidence import LogEvidence
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.people import choose, in_order
 from cryptfs.vault.stores import store_beside

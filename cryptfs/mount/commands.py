@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from errno import ENOENT
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cryptfs.mount.control import Answer, Command, Say
 from cryptfs.mount.filesystem import FileSystem
 from cryptfs.mount.mountpoint import unmount
 from cryptfs.vault.acts import perform
+from cryptfs.vault.checking import check
 from cryptfs.vault.pace import Pace
 from cryptfs.vault.past_acts import look_back
 from cryptfs.vault.pin_acts import change_pins
@@ -29,6 +31,9 @@ _LAST_SECONDS = 3.0
 
 _SHARE = 0.5
 """Of the time of the one thread, for work that no program waits for."""
+
+_ALL = 100
+"""Percent."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +72,7 @@ class Commands:
             "umount": self._umount,
             "admin": self._admin,
             "collect": self._collect,
-            "heal": self._heal,
+            "check": self._check,
             "reencrypt": self._reencrypt,
             "past": self._past,
             "pin": self._pin,
@@ -127,11 +132,20 @@ class Commands:
             )
         return done.as_json()
 
-    async def _heal(self, _: Answer, say: Say) -> Answer:
-        """Put back what is missing in the store and lies here."""
+    async def _check(self, request: Answer, say: Say) -> Answer:
+        """What `fsck` does, while programs go on; problems are told one by one, since there may be many."""
+        percent = request.get("percent", 0.0)
+        if not isinstance(percent, int | float) or not 0 <= percent <= _ALL:
+            raise UsageError("`check` needs a share of the packs.")
         async with _telling(say) as tell:
-            done = await self._vault.healer.heal(tell)
-        return done.as_json()
+            report, healed = await check(
+                self._vault, percent, tell, heal=bool(request.get("heal")), replace=bool(request.get("apply"))
+            )
+        answer = report.as_json()
+        for problem in report.problems:
+            await say({"problem": asdict(problem)})
+        del answer["problems"]
+        return {"report": answer, "healed": healed.as_json() if healed is not None else None}
 
     async def _reencrypt(self, request: Answer, say: Say) -> Answer:
         """In the background of the mount: programs get at least half of its time. Ends with who asked for it."""

@@ -11,7 +11,7 @@
 | `past` with `act`, `arguments` | lines `{"rows": [...]}` of long answers, then what `vault/past_acts.py` answers |
 | `pin` with `act`, `arguments` | lines `{"progress": {"bytes": n, "of": n}}`, then what `vault/pin_acts.py` answers |
 | `collect` with `now`, `history` | lines `{"progress": {"text": ...}}`, then what the run did                     |
-| `heal`                        | the same lines, then what was put back and what is still missing                  |
+| `check` with `percent`, `heal`, `apply` | the same, lines `{"problem": {...}}`, then `report`, `healed`   |
 | `umount`, perhaps with `lazy` | `pending_bytes` still to be sent; the process ends afterwards                     |
 
 A refusal is `{"ok": false, "error": ..., "advice": ..., "exit_code": n}`.

@@ -33,7 +33,7 @@ from cryptfs.group.membership import Membership
 from cryptfs.vault.disk import local_disk
 from cryptfs.vault.home import VaultHome
 
-__all__ = ["Copies"]
+__all__ = ["Copies", "Copy"]
 
 log = logging.getLogger(__name__)
 

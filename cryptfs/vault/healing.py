@@ -23,6 +23,7 @@ from cryptfs.format.names import GENESIS, PackName, parse_name
 from cryptfs.store.base import Cap
 from cryptfs.vault.absence import Harm, absent_objects, harm_of, in_order, waiting_words, words_of
 from cryptfs.vault.bodies import MISSING
+from cryptfs.vault.copies import Copy
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
@@ -59,6 +60,18 @@ class Healed:
     restored_bytes: int = 0
     left: list[Harm] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+
+    def note(self, name: str, copy: Copy) -> None:
+        """One more was put back, from that copy."""
+        self.restored.append(name)
+        self.restored_bytes += copy.stat().st_size if isinstance(copy, Path) else len(copy)
+
+    def add(self, other: "Healed") -> None:
+        """What another run did counts as well."""
+        self.restored += other.restored
+        self.restored_bytes += other.restored_bytes
+        self.left += other.left
+        self.refused |= other.refused
 
     def as_json(self) -> dict[str, object]:
         """For commands."""
@@ -125,7 +138,7 @@ class Healer:
         self._due = {name: due for name, due in self._due.items() if name in self._missing()}
         due = [name for name, at in self._due.items() if now >= at]
         if due and self._may_heal():
-            await self._heal(in_order(due), log.info)
+            await self.put_back(in_order(due), log.info)
             for name in due:  # what could not be put back now is tried again in an hour
                 self._due[name] = now + _PATIENCE
         self._tell()
@@ -212,9 +225,10 @@ class Healer:
         await vault.exchange.pull()
         listed = await vault.sender.list("")
         known = {name for name, why in vault.cache.damaged.items() if why == MISSING}
-        return await self._heal(in_order({*absent_objects(vault, listed), *known}), say)
+        return await self.put_back(in_order({*absent_objects(vault, listed), *known}), say)
 
-    async def _heal(self, names: list[str], say: Say) -> Healed:
+    async def put_back(self, names: list[str], say: Say) -> Healed:
+        """Put back those of the objects that are not there, in this order. Raises as `heal`."""
         vault, done = self._vault, Healed()
         async with self._lock:
             for name in names:
@@ -232,8 +246,7 @@ class Healer:
                     done.refused[name] = f"{err} {err.advice}".strip()
                     continue
                 say(f"{name} is put back.")
-                done.restored.append(name)
-                done.restored_bytes += copy.stat().st_size if isinstance(copy, Path) else len(copy)
+                done.note(name, copy)
                 self._is_back(name)
             if any(not isinstance(parse_name(name), PackName) for name in done.restored):
                 await vault.exchange.pull(thorough=True)  # alarms end by what the folder shows

@@ -248,3 +248,12 @@ def test_heal_by_another_mount_of_a_pack_that_was_deleted_behind_it(group: Group
     assert {path: path.read_bytes() for path in (group.store / "p").iterdir() if path in had} == had
     group.sees("anna", "file", text)
     assert group.status("anna")["missing"] == []
+    damaged = max(had, key=lambda path: len(had[path]))
+    damaged.chmod(0o600)
+    damaged.write_bytes(had[damaged][:-1] + b"x")
+    found = group.people["bob"].user("fsck", "team", "--read-data", "100")
+    assert (found.code, f"PROBLEM  p/{damaged.name}: does not hold" in found.out, "harms /file" in found.out) == (
+        65, True, True,
+    )  # fmt: skip
+    assert group.people["bob"].user("fsck", "team", "--read-data", "100", "--apply").code == 0
+    assert damaged.read_bytes() == had[damaged]
