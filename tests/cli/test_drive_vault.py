@@ -24,6 +24,7 @@ from cryptfs.vault.logins import keep_pending
 from tests.cli.people import Person
 from tests.drive_emulator import Emulator
 from tests.drive_store import access
+from tests.patience import SECONDS
 
 ANNA, BOB = "anna@example.org", "bob@example.org"
 ALONE = ("--no-passphrase", "--no-recovery")
@@ -87,9 +88,9 @@ def test_a_browser_on_this_machine(drive: Emulator, anna: Person, secret: Path) 
         env=os.environ | {"CRYPTFS_HOME": str(anna.home), "DISPLAY": "", "WAYLAND_DISPLAY": ""},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    with urllib.request.urlopen(address_in(process) + "&as=" + BOB, timeout=20) as page:
+    with urllib.request.urlopen(address_in(process) + "&as=" + BOB, timeout=SECONDS) as page:
         assert b"close this window" in page.read()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, err
     assert out == f"Logged in as {BOB}. The next vault that is made or joined on this device takes it.\n"
     kept = anna.home / "config" / "google-drive.json"
@@ -106,7 +107,7 @@ def test_a_browser_elsewhere(drive: Emulator, anna: Person, secret: Path) -> Non
     http.follow_redirects = False
     pasted = http.request(address_in(process) + "&as=" + ANNA)[0]["location"]
     http.close()
-    out, err = process.communicate(pasted + "\n", timeout=30)
+    out, err = process.communicate(pasted + "\n", timeout=SECONDS)
     assert process.returncode == 0, err
     assert json.loads(out)["account"] == ANNA
 
@@ -199,7 +200,7 @@ def test_a_login_that_died_is_renewed_by_name(
     http.follow_redirects = False
     pasted = http.request(address_in(process) + "&as=" + ANNA)[0]["location"]
     http.close()
-    out, err = process.communicate(pasted + "\n", timeout=30)
+    out, err = process.communicate(pasted + "\n", timeout=SECONDS)
     assert (process.returncode, out) == (0, f"Logged in as {ANNA}. It is the login of 'team'.\n"), err
     assert anna.user("ls", "team").code == 0
 

@@ -28,6 +28,7 @@ from cryptfs.vault.policies import POLICY_KEYS, changed_policy, policy_values
 from cryptfs.vault.reconciling import keep_reconciled
 from cryptfs.vault.recovering import admit_owner, open_by_recovery, remove_by_recovery
 from cryptfs.vault.vault import Vault
+from tests.patience import SECONDS
 from tests.vault.administration_world import Device, World, now_ms
 from tests.vault.vault_workshop import read_file, write_file
 
@@ -592,7 +593,7 @@ async def test_two_removals_at_once_are_finished_by_an_administrators_mount(worl
         assert not hers.membership.gate.open
         with pytest.raises(NotAllowed, match="finish removing Bob"):
             await hers.introduce()
-        with trio.fail_after(30):
+        with trio.fail_after(SECONDS):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(keep_reconciled, hers, trio.Lock(), (0.0, 0.0))
                 while not hers.membership.gate.open:

@@ -12,6 +12,7 @@ from cryptfs.vault.containers import Container
 from cryptfs.vault.content import FileContent
 from cryptfs.vault.fetching import Reach, Want
 from cryptfs.vault.vault import Vault
+from tests.patience import SECONDS
 from tests.vault.vault_faults import SimWorkshop, empty_cache
 from tests.vault.vault_workshop import make_file, read_file, remove_file, write_file
 
@@ -308,7 +309,7 @@ async def test_what_is_written_to_a_removed_file_never_troubles_the_sealer(sim: 
         assert bytes(await content.read(0, 200)) == (b"z" * 10 if pending else b"0123456789") + b"q" * 100
         vault.release_file(content)
         await write_file(vault, b"g", b"another")
-        with trio.fail_after(20):
+        with trio.fail_after(SECONDS):
             await vault.sync()
         assert not vault.files
         assert vault.dirty_bytes == 0

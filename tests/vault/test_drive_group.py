@@ -21,6 +21,7 @@ from cryptfs.vault.vault import Vault
 from tests.drive_emulator import DropAfter, DropBefore, Emulator, Truncate, VirtualClock, html, refusal
 from tests.drive_emulator.limits import UNITS
 from tests.drive_store import access, drive_store
+from tests.patience import SECONDS
 from tests.vault.administration_world import Device, World
 from tests.vault.vault_faults import state_of
 from tests.vault.vault_workshop import read_file, remove_file, write_file
@@ -123,7 +124,7 @@ async def test_devices_of_three_accounts_on_a_bad_drive_converge_and_lose_nothin
             remove_file(members[0].vault, b"shared")
             emulator.heal()
             emulator.settings.listing.lag_requests, emulator.settings.listing.miss = 0, 0.0
-            with trio.fail_after(60):
+            with trio.fail_after(SECONDS):
                 for _ in range(3):
                     for member in members:
                         await member.vault.sync()

@@ -11,6 +11,7 @@ from cryptfs.store import Call
 from cryptfs.vault.upload import Sender
 from tests.drive_emulator import Emulator, Stall, refusal
 from tests.drive_store import access, drive_store
+from tests.patience import until_async
 
 ANNA = "anna@example.org"
 
@@ -29,13 +30,6 @@ class Drive:
         self.emulator.heal()
         self.emulator.world.users[ANNA].storage = None
         self.emulator.world.items.update(self.items)
-
-
-async def until(what: Callable[[], bool]) -> None:
-    """Return when a worker thread has brought it about."""
-    with trio.fail_after(20):
-        while not what():  # noqa: ASYNC110 - threads of a store know no events of trio's
-            await trio.sleep(0.01)
 
 
 TROUBLES: dict[str, Callable[[Drive], object]] = {
@@ -60,7 +54,7 @@ async def test_each_trouble_has_its_word_and_its_advice_until_it_is_over(state: 
         TROUBLES[state](drive)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sender.put_until_confirmed, "l/aa", b"segment")
-            await until(lambda: sender.state.state != "ok")
+            await until_async(lambda: sender.state.state != "ok")
             assert sender.state.state == state
             assert len(sender.state.message) > 20
             assert len(sender.state.advice) > 20
@@ -70,7 +64,7 @@ async def test_each_trouble_has_its_word_and_its_advice_until_it_is_over(state: 
                 assert sender.state.state == state
             drive.cure()
             logins.append(access(emulator, ANNA))  # somebody logs in again
-            await until(lambda: sender.try_now() or (emulator.named("aa") != [] and sender.state.state == "ok"))
+            await until_async(lambda: sender.try_now() or (emulator.named("aa") != [] and sender.state.state == "ok"))
         assert [item.blob.data for item in emulator.named("aa") if item.blob] == [b"segment"]
         store.close()
 
@@ -88,7 +82,7 @@ async def test_a_call_whose_caller_is_gone_gives_its_place_back_at_once(tmp_path
                     nursery.start_soon(sender.get, "p/aa")
                 await trio.to_thread.run_sync(lambda rules=rules: [rule.struck.wait(10) for rule in rules])
                 nursery.cancel_scope.cancel()
-            await until(lambda: sender._reads.borrowed_tokens == 0)
+            await until_async(lambda: sender._reads.borrowed_tokens == 0)
         emulator.heal()
         assert await sender.get("p/aa") == b"pack"
         assert sender.state.state == "ok"

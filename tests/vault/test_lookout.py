@@ -19,6 +19,7 @@ from cryptfs.vault.lookout import Following, Lookout
 from cryptfs.vault.opening import open_vault
 from cryptfs.vault.upload import Sender
 from cryptfs.vault.vault import Vault
+from tests.patience import SECONDS
 from tests.vault.administration_world import Device, World
 from tests.vault.feed_store import FeedStore, FeedWorld
 from tests.vault.vault_workshop import make_file
@@ -201,7 +202,7 @@ async def test_control_calls_do_not_queue_behind_contents() -> None:
     async with trio.open_nursery() as nursery:
         for number in range(len(stuck)):
             nursery.start_soon(sender.put_until_confirmed, f"p/{number:032x}", b"pack")
-        with trio.fail_after(30):
+        with trio.fail_after(SECONDS):
             await sender.put_until_confirmed(segment_name(bytes(16), 0, bytes(32)), b"segment")
             assert await sender.list("l/")
         assert len([key for key in began if key.startswith("p/")]) <= 3

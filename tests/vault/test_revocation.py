@@ -19,6 +19,7 @@ from cryptfs.vault import administration as do
 from cryptfs.vault.people import choose
 from cryptfs.vault.reconciling import keep_reconciled
 from cryptfs.vault.vault import Vault
+from tests.patience import SECONDS
 from tests.vault.administration_world import Device, World
 from tests.vault.reference_reader import Head, Piece, Reader
 from tests.vault.vault_workshop import read_file, write_file
@@ -157,7 +158,7 @@ async def test_collude_removed_at_once_by_two_administrators_open_nothing_later(
         await _remove_both(hers, his)
         before = store_of(world)  # with each half of the key, and nothing written under it yet
         assert not hers.membership.gate.open
-        with trio.fail_after(30):
+        with trio.fail_after(SECONDS):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(keep_reconciled, hers, trio.Lock(), (0.0, 0.0))
                 while not hers.membership.gate.open:
