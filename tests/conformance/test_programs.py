@@ -4,6 +4,7 @@ The last tests of the module look at all that the programs left: rebuilt from th
 word in the store or in the local state. The big version of this is big_tree.py.
 """
 
+import functools
 import os
 import shutil
 import sqlite3
@@ -389,20 +390,43 @@ def test_zip_archives_and_mailbox(work: Path, target: Path) -> None:
         again.close()
 
 
-def test_all_of_it_is_the_same_when_rebuilt_from_the_store(work: Path, target: Path, place, remount) -> None:
-    before = snapshot(work)
+@pytest.fixture
+def everything(origin: Path, work: Path, target: Path, tmp_path: Path) -> Path:
+    """`work` with what the programs leave there.
+
+    The tests may be dealt out to several processes, each with a mount of its own: what was done on another one is done
+    once more on this.
+    """
+    programs = {
+        "copied": lambda: test_cp_a_then_diff_r(origin, work, target),
+        "untarred": lambda: test_tar_extract_then_compare(origin, work, tmp_path, target),
+        "synced": lambda: test_rsync_twice_has_nothing_to_do_the_second_time(origin, work, target),
+        "repo": lambda: test_git_from_first_commit_to_gc_and_local_clone(origin, work, target),
+        "wal.db": lambda: test_sqlite_in_every_journal_mode(work, target, "wal"),
+        "shell": lambda: test_shell_log_and_sort_pipeline(work, target),
+        "a.zip": lambda: test_zip_archives_and_mailbox(work, target),
+    }
+    programs |= {save.__name__: functools.partial(test_editor_saves, work, target, save) for save in EDITORS}
+    for left, program in programs.items():
+        if not (work / left).exists():
+            program()
+    return work
+
+
+def test_all_of_it_is_the_same_when_rebuilt_from_the_store(everything: Path, remount) -> None:
+    before = snapshot(everything)
     assert len(before) > 3 * FILES
     remount(forget=True)
-    assert differences(before, snapshot(work), rebuilt_since=time.time_ns() - HOUR) == []
-    if (work / "repo").exists():
-        run("git", "fsck", "--full", "--strict", cwd=work / "repo")
+    assert differences(before, snapshot(everything), rebuilt_since=time.time_ns() - HOUR) == []
+    run("git", "fsck", "--full", "--strict", cwd=everything / "repo")
 
 
-def test_no_word_of_it_is_readable_in_store_or_local_state(place, work: Path, target: Path, tmp_path: Path) -> None:
-    self_test(tmp_path)
+def test_no_word_of_it_is_readable_in_store_or_local_state(place, everything: Path, tmp_path: Path) -> None:
+    (tmp_path / "self").mkdir()
+    self_test(tmp_path / "self")
     if place.vault is None:
         pytest.skip("no store here")
-    assert find_plaintext([work], [PLANTS[1]]), "the search finds the words on the mount"
+    assert find_plaintext([everything], [PLANTS[1]]), "the search finds the words on the mount"
     place.vault.sync()
     words = [*PLANTS, "document.txt", "file17.txt", "~WRD0001", "goutputstream", "CREATE TABLE account"]
     assert find_plaintext([place.vault.store, place.vault.home], words) == []
