@@ -4,11 +4,12 @@ They are immutable and prove themselves, so a copy is as good as the store; only
 be asked. Without the store the copy serves: a mount starts offline with the members it knew.
 """
 
-import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+import trio
 
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import chance
@@ -29,6 +30,8 @@ _BYTES_MAX: Final = 128 << 20
 """Of all membership objects together, kept in memory; a thousand members with a hundred rotations need half of it."""
 _FIRST_ANSWER: Final = 15.0
 """Seconds for the first listing of a start that goes on without it; some hundred names, a page or two."""
+_AT_ONCE: Final = 8
+"""Objects that are asked for at the same time."""
 _READ_AGAIN: Final = 8
 """Damaged objects that one refresh reads once more."""
 
@@ -90,17 +93,36 @@ async def _read(sender: Sender, names: list[str], room: int = _BYTES_MAX) -> dic
     deleting them, but does not take the machine's memory.
     """
     objects: dict[str, bytes] = {}
-    left = room
-    for at, name in enumerate(names):
-        if left <= 0:
+    for at in range(0, len(names), _AT_ONCE):
+        if sum(map(len, objects.values())) >= room:
             log.warning(
                 "%d membership objects are left unread: there are more in the folder than can be", len(names) - at
             )
             break
-        with contextlib.suppress(NotFound):
-            objects[name] = await sender.get(name, 0, MEMBERSHIP_OBJECT_MAX)
-            left -= len(objects[name])
+        objects |= await _read_some(sender, names[at : at + _AT_ONCE])
     return objects
+
+
+async def _read_some(sender: Sender, names: list[str]) -> dict[str, bytes]:
+    """Those of these few that are there, asked for at once: far away, each call in a row is felt at the start."""
+    found: dict[str, bytes] = {}
+    failures: list[StoreError] = []
+
+    async def read(name: str) -> None:
+        try:
+            found[name] = await sender.get(name, 0, MEMBERSHIP_OBJECT_MAX)
+        except NotFound:
+            pass
+        except StoreError as err:  # one by one, not as a group: callers ask what went wrong
+            failures.append(err)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(read, name)
+    if failures:
+        raise failures[0]
+    return {name: found[name] for name in names if name in found}
 
 
 async def _fetch(sender: Sender, kept: dict[str, bytes]) -> dict[str, bytes]:

@@ -6,7 +6,8 @@
 
 Prints seconds until everything is at the store, the write calls and quota units that took, and how that compares with
 the line: the time that the bytes alone take at that many Mbit/s. `--only changes`: how long until a small file that is
-saved on one member's mount is there on another's, who has an account of his own. The emulator is the one of the tests
+saved on one member's mount is there on another's, who has an account of his own. `--only device`: how long a device
+that has just been let in takes to mount and list everything. The emulator is the one of the tests
 (tests/drive_emulator); the client, the daemon and the commands are the product's.
 """
 
@@ -20,14 +21,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
+
+import trio
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conformance"))
 
 from mounting import scratch
 
+from cryptfs.crypto import keyfile
+from cryptfs.vault.home import VaultHome
+from cryptfs.vault.opening import open_vault
+from tests.benchmarks.new_device import fill as fill_vault
 from tests.drive_emulator import Emulator, Network, Settings
-from tests.drive_store import access, log_in
+from tests.drive_store import access, drive_store, log_in
 
 TOP = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
@@ -42,13 +50,13 @@ class Measured:
         self.emulator, self.point = emulator, base / f"mnt-{email}"
         self.point.mkdir()
         home = base / f"home-{email}"
-        self._environ = os.environ | {"CRYPTFS_HOME": str(home)}
+        self.environ = os.environ | {"CRYPTFS_HOME": str(home)}
         log_in(home, access(emulator, email))
 
     def run(self, *args: str, program: str = "cryptfs") -> str:
         """A command of cryptfs. Raises CalledProcessError."""
         line = [str(Path(sys.executable).with_name(program)), *args]
-        done = subprocess.run(line, env=self._environ, capture_output=True, text=True, check=True, cwd=TOP)
+        done = subprocess.run(line, env=self.environ, capture_output=True, text=True, check=True, cwd=TOP)
         return done.stdout
 
     def memory(self) -> int:
@@ -104,15 +112,21 @@ def measure(args: argparse.Namespace, title: str, total: int, sizes: list[int]) 
         )
 
 
+def joined(anna: Measured) -> Measured:
+    """A second member, with an account of his own, who is let in and has not mounted yet."""
+    (folder,) = anna.emulator.named("bench")
+    anna.emulator.share(folder.id, BEN, "writer")
+    ben = Measured(anna.emulator, anna.point.parent, BEN)
+    token = anna.run("invite", "bench", "--role", "writer", "--name", "Ben", program="cryptfs-admin").strip()
+    ben.run("join", token, "bench", "--no-passphrase", "--no-wait")
+    anna.run("approve", "bench", "Ben", "--yes", program="cryptfs-admin")
+    return ben
+
+
 def changes(args: argparse.Namespace) -> None:
     """Save a small file on one mount, wait for it on the other, again and again; print how long that took."""
     with mounted(args) as anna:
-        (folder,) = anna.emulator.named("bench")
-        anna.emulator.share(folder.id, BEN, "writer")
-        ben = Measured(anna.emulator, anna.point.parent, BEN)
-        token = anna.run("invite", "bench", "--role", "writer", "--name", "Ben", program="cryptfs-admin").strip()
-        ben.run("join", token, "bench", "--no-passphrase", "--no-wait")
-        anna.run("approve", "bench", "Ben", "--yes", program="cryptfs-admin")
+        ben = joined(anna)
         ben.run("mount", "bench", str(ben.point))
         try:
             took = []
@@ -130,12 +144,49 @@ def changes(args: argparse.Namespace) -> None:
         print(f"a change is there after {took[len(took) // 2]:.1f} s (p50), {worst:.1f} s (p95), {len(took)} changes")
 
 
+async def fill(anna: Measured, entries: int) -> None:
+    """Make the files in this process, and a checkpoint of them, as an hour of an always-on device would."""
+    (folder,) = anna.emulator.named("bench")
+    with mock.patch.dict(os.environ, anna.environ):
+        place = VaultHome.of("bench")
+        keys = keyfile.decode(place.keys_file.read_bytes(), None)
+        async with open_vault(place, keys, drive_store(anna.emulator, ANNA, folder.id)) as vault:
+            await fill_vault(vault, entries, 0)
+            await vault.checkpointing.make()
+
+
+def device(args: argparse.Namespace) -> None:
+    """Fill a vault, let a new device in, and print how long it takes to mount and list it."""
+    quiet = argparse.Namespace(**vars(args) | {"latency": 0.0, "creates": None})
+    with mounted(quiet) as anna:
+        anna.run("umount", "bench")
+        trio.run(fill, anna, args.entries)
+        ben = joined(anna)
+        network = anna.emulator.settings.network
+        network.latency, network.up_mbit, network.down_mbit = args.latency, args.mbit, args.mbit
+        anna.emulator.settings.limits.writes_per_second = args.creates
+        anna.emulator.forget_requests()
+        began = time.monotonic()
+        ben.run("mount", "bench", str(ben.point))
+        ready = time.monotonic() - began
+        count = sum(len(files) for _, _, files in os.walk(ben.point))
+        listed, calls = time.monotonic() - began, anna.emulator.count()
+        memory = ben.memory()
+        ben.run("umount", "bench")
+        anna.run("mount", "bench", str(anna.point))
+        print(
+            f"a new device with {count} files: mounted after {ready:.1f} s, all listed after {listed:.1f} s, "
+            f"{calls} calls, at most {memory} MiB in memory"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["small", "big", "changes"])
+    parser.add_argument("--only", choices=["small", "big", "changes", "device"])
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=20_000, help="bytes of each of the small files")
     parser.add_argument("--mib", type=int, default=1024, help="size of the big file")
+    parser.add_argument("--entries", type=int, default=100_000, help="files that a new device has to list")
     parser.add_argument("--rounds", type=int, default=30, help="changes to be waited for")
     parser.add_argument("--latency", type=float, default=0.3, help="seconds a call")
     parser.add_argument("--creates", type=float, default=3.0, help="writes a second that the Drive takes")
@@ -148,6 +199,8 @@ def main() -> None:
         measure(args, f"one file of {args.mib} MiB", args.mib * MIB, [args.mib * MIB])
     if args.only in (None, "changes"):
         changes(args)
+    if args.only in (None, "device"):
+        device(args)
 
 
 if __name__ == "__main__":

@@ -154,6 +154,7 @@ FORBIDDEN = {
     "teamDriveFileLimitExceeded": "The file limit for this shared drive has been exceeded.",
     "cannotAddParent": "Increasing the number of parents is not allowed",
     "fileNotDownloadable": "Only files with binary content can be downloaded. Use Export with Docs Editors files.",
+    "cannotDownloadAbusiveFile": "This file has been identified as malware or spam and cannot be downloaded.",
     "cannotCopyFile": "This file cannot be copied by the user.",
 }
 """Reasons of 403 with the words that come along."""

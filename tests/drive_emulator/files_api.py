@@ -187,6 +187,9 @@ def get_media(world: World, request: Request) -> Reply:
     item = world.visible(request.ids[0], request.email, request.flag("supportsAllDrives"))
     if item.blob is None:
         raise forbidden("fileNotDownloadable")
+    knows = request.flag("acknowledgeAbuse") and access.may_delete(world, item, request.email)
+    if item.id in world.behaviour.abusive and not knows:
+        raise forbidden("cannotDownloadAbusiveFile")
     blob = item.revisions[-1] if request.old_version and item.revisions else item.blob
     return ranged(world, request, blob.data, item.mime)
 

@@ -79,6 +79,7 @@ class Behaviour:
     token_seconds: float = 3600
     login_shows_page: bool = True  # else the authorization address redirects at once, as the first user
     copies_allowed: bool = True
+    abusive: set[str] = field(default_factory=set)  # ids that are taken for harmful, and given to who may delete them
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import pytest
 
 from cryptfs.errors import Auth, Denied, Fatal, NotFound, Quota, Retry, StoreError
 from cryptfs.store import Call
-from cryptfs.store.drive.errors import from_answer, reason_of, retry_after
+from cryptfs.store.drive.errors import TakenForHarmful, from_answer, reason_of, retry_after
 from cryptfs.store.drive.store import DriveStore
 from tests.drive_emulator import Drip, DropAfter, DropBefore, IgnoreRange, Truncate, garbage, html, refusal
 from tests.store.conftest import ANNA, DriveWorld
@@ -30,6 +30,14 @@ def part(store: DriveStore) -> object:
 
 def listing(store: DriveStore) -> object:
     return list(store.list("p/", CALL))
+
+
+def share(store: DriveStore) -> object:
+    return store.grant("cleo@example.org", CALL, letter=False)
+
+
+def unshare(store: DriveStore) -> object:
+    return store.withdraw("ben@example.org", CALL)
 
 
 Verb = Callable[[DriveStore], object]
@@ -63,9 +71,21 @@ ROWS = [
     Row(403, "accessNotConfigured", "files.*", get, Fatal, "api not enabled", "Enable it"),
     Row(403, "insufficientFilePermissions", "files.create", put, Denied, "", "as an editor"),
     Row(403, "appNotAuthorizedToFile", "files.get_media", get, Denied, "", "cryptfs login"),
+    Row(403, "insufficientParentPermissions", "files.create", put, Denied, "", "as an editor"),
+    Row(403, "insufficientPermissions", "files.*", listing, Denied, "", "grant access to all of Google Drive"),
+    Row(403, "ACCESS_TOKEN_SCOPE_INSUFFICIENT", "files.*", listing, Denied, "", "grant access to all of Google Drive"),
+    Row(403, "SERVICE_DISABLED", "files.*", listing, Fatal, "api not enabled", "Enable it"),
+    Row(401, "authError", "files.*", get, Auth, "", "cryptfs login"),
     Row(403, "domainPolicy", "files.*", listing, Denied, "", "allow the client id"),
     Row(403, "downloadQuotaExceeded", "files.get_media", get, Denied, "", "within a day"),
-    Row(403, "cannotDownloadAbusiveFile", "files.get_media", get, Denied, "", "Its owner can read it"),
+    Row(403, "cannotDownloadAbusiveFile", "files.get_media", get, TakenForHarmful, "", "Its owner can read it"),
+    Row(400, "invalidSharingRequest", "permissions.create", share, Denied, "", "--letter"),
+    Row(403, "shareOutNotPermitted", "permissions.create", share, Denied, "", "an account they allow"),
+    Row(403, "shareInNotPermitted", "permissions.create", share, Denied, "", "an account they allow"),
+    Row(403, "teamDriveDomainUsersOnlyRestriction", "permissions.create", share, Denied, "", "an account they allow"),
+    Row(403, "teamDriveTeamMembersOnlyRestriction", "permissions.create", share, Denied, "", "an account they allow"),
+    Row(403, "cannotDeletePermission", "permissions.delete", unshare, Denied, "", "The owner of the folder"),
+    Row(403, "cannotModifyInheritedPermission", "permissions.delete", unshare, Denied, "", "The owner of the folder"),
     Row(400, "somethingNew", "files.create", put, Fatal, "", "cryptfs doctor"),
     Row(408, "timeout", "files.list", listing, Retry, "", "tried again"),
     Row(500, "backendError", "files.create", put, Retry, "", "tried again"),
@@ -158,6 +178,44 @@ def test_trouble_at_the_token_host_is_told_apart_from_a_dead_login(
     store.client._lines._credentials.expiry = None
     with pytest.raises(kind):
         get(store)
+
+
+def test_a_token_host_that_cannot_be_reached_is_a_matter_of_the_network(drive: DriveWorld, store: DriveStore) -> None:
+    drive.emulator.expire_tokens()
+    store.client._lines._credentials.expiry = None
+    drive.emulator.fail(DropBefore(), "token", times=None)
+    with pytest.raises(Retry) as caught:
+        get(store)
+    assert "network" in refused(caught).advice
+    drive.emulator.heal()
+    assert get(store) == DATA
+
+
+@pytest.mark.parametrize("reason", ["downloadQuotaExceeded", "cannotDownloadAbusiveFile"])
+def test_a_file_that_is_not_given_out_is_read_from_another_copy(drive: DriveWorld, reason: str) -> None:
+    (folder,) = drive.emulator.named("p") or [drive.emulator.item(drive.emulator.folder(ANNA, "p", drive.vault))]
+    for _ in range(2):
+        drive.emulator.file(ANNA, "aa", DATA, folder.id)
+    reader = drive.open("ben@example.org")
+    drive.emulator.fail(refusal(403, reason), "files.get_media", times=1)
+    assert get(reader) == DATA
+    drive.emulator.fail(refusal(403, reason), "files.get_media", times=None)
+    with pytest.raises(Denied):
+        get(reader)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_taken_for_harmful_comes_to_who_may_delete_it(drive: DriveWorld, *, shared: bool) -> None:
+    if shared:
+        drive.vault = drive.emulator.shared_drive("Team", {ANNA: "organizer", "ben@example.org": "writer"})
+    anna, ben = drive.open(), drive.open("ben@example.org")
+    anna.put("p/aa", DATA, CALL)
+    drive.emulator.settings.behaviour.abusive.update(item.id for item in drive.emulator.named("aa"))
+    assert (get(anna), part(anna)) == (DATA, DATA[10:110])
+    for verb in (get, part):
+        with pytest.raises(TakenForHarmful) as caught:
+            verb(ben)
+        assert "heal" in refused(caught).advice
 
 
 def test_nobody_there_is_a_matter_of_the_network(drive: DriveWorld, store: DriveStore) -> None:

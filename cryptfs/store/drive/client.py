@@ -184,10 +184,16 @@ class Client:
         """Delete for good: what lies in the trash still counts. NotFound."""
         self._execute(Kind.WRITE, self._api.files.delete(fileId=file_id, supportsAllDrives=True), call)
 
-    def read(self, file_id: str, call: Call, span: tuple[int, int] | None = None) -> tuple[int, str, bytes]:
-        """Status, Content-Range and bytes of a file, or of `span` (first, end; end > first) of it."""
+    def read(
+        self, file_id: str, call: Call, span: tuple[int, int] | None = None, *, harmful: bool = False
+    ) -> tuple[int, str, bytes]:
+        """Status, Content-Range and bytes of a file, or of `span` (first, end; end > first) of it.
+
+        TakenForHarmful: it is given only to an owner who calls it `harmful` himself.
+        """
         seen: dict[str, Any] = {}
-        request = self._api.files.get_media(fileId=file_id, supportsAllDrives=True)
+        known = {"acknowledgeAbuse": True} if harmful else {}
+        request = self._api.files.get_media(fileId=file_id, supportsAllDrives=True, **known)
         request.headers["accept-encoding"] = "identity"  # a compressed part would be of no use
         if span is not None:
             request.headers["range"] = f"bytes={span[0]}-{span[1] - 1}"

@@ -21,7 +21,16 @@ from googleapiclient.errors import HttpError
 
 from cryptfs.errors import Auth, Denied, Exists, Fatal, NotFound, Quota, Retry, StoreError
 
-__all__ = ["IdRefused", "from_answer", "is_throttled", "login_refused", "mapped", "reason_of", "retry_after"]
+__all__ = [
+    "IdRefused",
+    "TakenForHarmful",
+    "from_answer",
+    "is_throttled",
+    "login_refused",
+    "mapped",
+    "reason_of",
+    "retry_after",
+]
 
 _RATES: Final = frozenset(
     {"ratelimitexceeded", "userratelimitexceeded", "sharingratelimitexceeded", "resourceexhausted"}
@@ -30,6 +39,10 @@ _AFTER_MAX: Final = 120.0
 """Seconds: no Retry-After of Google's is longer, so a longer one is a mistake or an attack."""
 _WORD: Final = re.compile(r"[A-Za-z_]{1,64}\Z")
 _THROTTLED: Final = "rate limited"
+
+
+class TakenForHarmful(Denied):
+    """Only who may delete the file gets it, and only by saying that he knows."""
 
 
 class IdRefused(Denied):
@@ -132,7 +145,7 @@ _REASONS: Final[Mapping[str, _Maker]] = {
     "cannotCopyFile": _denied(
         "The owner of this file has forbidden that it is copied.", "Have its owner allow it, in the sharing settings."
     ),
-    "cannotDownloadAbusiveFile": _denied(
+    "cannotDownloadAbusiveFile": lambda: TakenForHarmful(
         "Google Drive takes this object for harmful and does not give it out.",
         "Its owner can read it; let a device of the owner heal it: `cryptfs fsck NAME --heal`.",
     ),

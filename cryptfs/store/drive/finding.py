@@ -5,6 +5,7 @@ Drive's answer to that takes anything away.
 """
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from cryptfs.errors import NotFound
@@ -55,9 +56,9 @@ class Finder:
         """
         asked: set[str] = set()
         self._ask(key, call, asked, 0.0 if surely else BELIEVED_S)
-        if surely or not self.known(key):
+        if not self.known(key):
             # It may lie in a folder of that name that somebody made meanwhile.
-            self._folders.look_if_old(call, BELIEVED_S if surely else _MISSED_S)
+            self._folders.look_if_old(call, _MISSED_S)
             self._ask(key, call, asked, BELIEVED_S)
         return self.known(key)
 
@@ -89,10 +90,12 @@ class Finder:
     def noticed(self, call: Call) -> Iterable[Stat]:
         """What a feed that starts over tells of: everything but packs."""
         self._folders.look(call)
+        folders = [folder for folder in _NOTICED if self._ids.folders(folder)]
+        with ThreadPoolExecutor(len(_NOTICED), "drive-listing") as pool:  # each takes as long as a call
+            listings = [pool.submit(lambda part: list(self.part(part, "", "", call)), f"{one}/") for one in folders]
         yield from map(stat_of, self._ids.inside(self._folders.root))
-        for folder in _NOTICED:
-            if self._ids.folders(folder):
-                yield from self.part(f"{folder}/", "", "", call)
+        for listing in listings:
+            yield from listing.result()
 
     def part(self, part: str, prefix: str, after: str, call: Call) -> Iterator[Stat]:
         """The objects of one of `parts`, by ascending key; each key once."""

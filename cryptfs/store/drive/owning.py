@@ -84,6 +84,7 @@ class Ownership:
     def _there(self, key: str, call: Call, *, ask: bool = False) -> list[Entry]:
         """The files that Drive itself says to be there; `ask`: also of those that this device has not heard of."""
         if ask:
+            self._folders.look(call)  # the other account may have made one of its own
             self._finder.search(key, call, surely=True)
         return [entry for entry in self._finder.known(key) if self._finder.is_there(entry, call)]
 
