@@ -16,7 +16,7 @@ from cryptfs.format.segment import parse_segment
 from cryptfs.group.authority import Tier
 from cryptfs.vault.vault import Vault
 from tests.simulation.judging import Evidence, difference, places_of
-from tests.simulation.machine import Machine
+from tests.simulation.machine import Machine, vault_of
 from tests.simulation.person import is_mark
 from tests.simulation.tree_device import check_tree
 from tests.vault.random_hand import Shown, shown
@@ -62,6 +62,8 @@ class Verdict:
         self.nothing_in_use_is_deleted()
         self.only_holders_delete()
         self.nothing_late_below_s()
+        self.all_compute_the_same_roots()
+        self.all_stand_on_one_floor()
         self.what_is_kept_lies_in_the_folder()
         self.rollups_are_their_segments()
         if thorough:
@@ -235,16 +237,16 @@ class Verdict:
                 assert place.where != 1 or pack_name(place.id) not in gone, "an open file refers to a deleted pack"
 
     def only_holders_delete(self) -> None:
-        """27: packs are deleted by the device whose log named them first, log objects by the log's own."""
+        """27: packs are deleted by a device whose log named them first, log objects by the log's own."""
         judge = vault_of(self.first)
         for name, key in self.sim.folder.deleted:
             parsed = parse_name(key)
-            if not isinstance(parsed, PackName) or parsed.id not in self.evidence.holders:
-                continue
+            if isinstance(parsed, PackName):
+                holder = self.evidence.holders.get(parsed.id)
+            else:
+                holder = parsed.log_id if isinstance(parsed, SegmentName | RollupName) else None
             machine = next(one for one in self.sim.machines if one.name == name)
-            assert self.evidence.holders[parsed.id] in self.sim.logs_of(machine, judge), (
-                f"{name} deleted another's pack"
-            )
+            assert holder is None or holder in self.sim.logs_of(machine, judge), f"{name} deleted another's {key}"
 
     def nothing_late_below_s(self) -> None:
         """22: no segment that counts has a stamp at or below an S that was computed before it was known."""
@@ -252,6 +254,19 @@ class Verdict:
             return  # who is let in anew, closed or accepted may start below: docs/replication.md, "Stability"
         for machine in self.settled:
             assert not machine.below_s, f"{machine.name} had computed S {machine.below_s}"
+
+    def all_compute_the_same_roots(self) -> None:
+        """24: whoever says what root the state at a stamp has says the same, as long as the same segments count."""
+        if self.sim.revised:
+            return
+        said: dict[int, bytes] = {}
+        for one in (one for chain in self.evidence.counting.values() for seg in chain for one in seg.body.attest):
+            assert said.setdefault(one.stamp, one.root) == one.root, f"two roots of the state at {one.stamp}"
+
+    def all_stand_on_one_floor(self) -> None:
+        """25: F follows from segments and statements, and nobody takes back what is settled."""
+        floors = {machine.name: vault_of(machine).horizon.floor() for machine in self.settled}
+        assert len(set(floors.values())) == 1, f"floors are { ({one: floor.stamp for one, floor in floors.items()}) }"
 
     # ---- membership -------------------------------------------------------------------------------------------------
 
@@ -285,6 +300,18 @@ class Verdict:
         await self._all_speak()
         new = self.sim.folder.snapshot().keys() - before
         assert not new, f"a second round uploads {sorted(new)[:3]}"
+        self._s_has_caught_up()
+
+    def _s_has_caught_up(self) -> None:
+        """When everybody who may write is here and has spoken."""
+        judge = vault_of(self.first)
+        here = {entry for machine in self.settled for entry in self.sim.entries_of(machine, judge)}
+        writers = {entry for entry, who in judge.membership.resolved.roster.items() if who.role >= Tier.WRITER}
+        last = max((said.body.stamp for _, _, said in self.evidence.operations), default=-1)
+        if writers <= here:
+            for machine in self.settled:
+                stable = vault_of(machine).horizon.stable()
+                assert stable >= last, f"S of {machine.name} stays at {stable}, the last change is at {last}"
 
     async def _all_speak(self) -> None:
         for machine in self.settled:
@@ -315,11 +342,6 @@ async def _speak(vault: Vault) -> None:
     await vault.exchange.pull()
     if (vault.standing.role or Tier.READER) >= Tier.WRITER:
         await vault.acknowledging.now()
-
-
-def vault_of(machine: Machine) -> Vault:
-    assert machine.vault is not None, f"{machine.name} is down"
-    return machine.vault
 
 
 def _removed_version(what: Op) -> set[OpId] | None:

@@ -22,7 +22,7 @@ from tests.simulation.clockwork import Clock
 from tests.simulation.folder import DeviceStore, Folder
 from tests.simulation.person import Person
 
-__all__ = ["Machine", "PowerCut"]
+__all__ = ["Machine", "PowerCut", "vault_of"]
 
 
 ENDURANCE = 200.0
@@ -221,6 +221,12 @@ class Machine:
             else:
                 with suppress(FileNotFoundError):
                     part.unlink()
+
+
+def vault_of(machine: Machine) -> Vault:
+    """Its open vault."""
+    assert machine.vault is not None, f"{machine.name} is down"
+    return machine.vault
 
 
 def _first(err: BaseException) -> CryptfsError | None:

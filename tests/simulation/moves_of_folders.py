@@ -80,6 +80,19 @@ async def folder_again(sim: "Simulation", machine: Machine, _: random.Random) ->
     sim.say("folder", "is whole again")
 
 
+async def old_for_long(sim: "Simulation", machine: Machine, rng: random.Random) -> None:
+    """A backup is restored and stays: everybody looks, is patient, looks again, and would go on."""
+    await folder_of_old(sim, machine, rng)
+    for _look in range(3):
+        for one in sim.machines:
+            if one.vault is not None:
+                await one.attempt(one.vault.exchange.pull)
+        sim.jump(130)
+    for one in sim.machines:
+        if one.vault is not None:
+            sim.say(one, f"would go on: {await one.attempt(one.vault.sealer.seal) or 'fine'}")
+
+
 async def object_vanishes(sim: "Simulation", machine: Machine, rng: random.Random) -> None:
     """The provider loses an object, or somebody tidies up."""
     names = sorted(key for key in sim.folder.snapshot() if key[:2] in ("l/", "p/"))
@@ -149,6 +162,7 @@ async def clock_jumps(sim: "Simulation", machine: Machine, rng: random.Random) -
 
 MOVES = {
     "weather": weather, "quota": quota, "remember the folder": remember_the_folder, "folder of old": folder_of_old,
-    "folder of old for one": folder_of_old_for_one, "folder again": folder_again, "object vanishes": object_vanishes,
+    "folder of old for one": folder_of_old_for_one, "folder again": folder_again, "old for long": old_for_long,
+    "object vanishes": object_vanishes,
     "heal": heal, "junk": junk, "sleep": sleep, "wait": wait, "weeks pass": weeks_pass, "clock jumps": clock_jumps,
 }  # fmt: skip

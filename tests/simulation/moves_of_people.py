@@ -8,7 +8,7 @@ from cryptfs.errors import StoreGone
 from cryptfs.vault.restoring import Restorer
 from cryptfs.vault.vault import Vault
 from tests.simulation.judging import deleted_here, difference, own_edits
-from tests.simulation.machine import Machine
+from tests.simulation.machine import Machine, vault_of
 from tests.vault.random_hand import shown
 
 if TYPE_CHECKING:
@@ -131,6 +131,37 @@ async def close_files(sim: "Simulation", machine: Machine, _: random.Random) -> 
         sim.say(machine, f"closes {len(person.held)} files{await machine.attempt(do)}")
 
 
+async def window(sim: "Simulation", machine: Machine, rng: random.Random) -> None:
+    """A program keeps a file open that somebody else has made, and writes anew: its old records may soon be unused."""
+    others = [one for one in sim.machines if one is not machine and one.vault is not None and one.person is not None]
+    if not others or machine.person is None:
+        return
+    maker, person = rng.choice(others), machine.person
+    sim.windows += 1
+    name = b"window-%d" % sim.windows
+
+    async def make() -> None:
+        assert maker.person is not None
+        await maker.person.make_large(name, rng.randbytes(150_000))
+
+    async def open_it() -> None:
+        await vault_of(machine).exchange.pull()
+        person.hold(name)
+
+    async def write_anew() -> None:
+        assert maker.person is not None
+        await maker.person.write_anew(name, rng.randbytes(90_000))
+        await vault_of(maker).sync()
+
+    steps = ((maker, make), (maker, lambda: vault_of(maker).sync()), (machine, open_it), (maker, write_anew))
+    trouble = ""
+    for who, step in steps:
+        if who.vault is None or who.vault.read_only:
+            return
+        trouble = trouble or await who.attempt(step)
+    sim.say(machine, f"keeps {name.decode()} open, which {maker.name} writes anew: {trouble or 'done'}")
+
+
 # ---- dying -----------------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +228,6 @@ async def lose_cache(sim: "Simulation", machine: Machine, rng: random.Random) ->
 
 MOVES = {
     "work": work, "mark": mark, "seal": seal, "pull": pull, "commit": commit, "send": send, "look back": look_back,
-    "close files": close_files,
+    "close files": close_files, "window": window,
     "kill": kill, "power cut": power_cut, "restart": restart, "lose cache": lose_cache,
 }  # fmt: skip

@@ -1,7 +1,8 @@
-"""Each rule weakened in turn, and whether the simulation notices: `python -m tests.simulation.mutants [--runs 400]`.
+"""Each rule weakened in turn, and whether a simulation notices: `python -m tests.simulation.mutants [--runs 400]`.
 
 Prints a table: the rule, the seed that fails first among histories of the flavours in which it can matter, how many it
-took, and what was noticed. A mutant that nothing notices is a rule that nobody tests. Exit code 1 if one survives.
+took, and what was noticed. Merge rules are looked for in histories of trees alone (`tree_group.py`) first: those are
+cheap. A mutant that nothing notices is a rule that no simulation tests. Exit code 1 if one survives.
 """
 
 import argparse
@@ -15,10 +16,14 @@ from dataclasses import dataclass
 from tests.simulation.mutation import Edit, weakened
 from tests.simulation.plans import FLAVOURS, Plan, plan
 from tests.simulation.shrinking import cause_of, failure_of
+from tests.simulation.tree_group import check_convergence, check_no_lost_update, run
 
-__all__ = ["MUTANTS", "Mutant", "hunt"]
+__all__ = ["MUTANTS", "Catch", "Mutant", "failure_of_trees", "hunt"]
 
 TURNS = 40
+TREES = "trees"
+TREES_MAX = 300
+"""Histories of trees that are tried for a mutant before whole vaults are."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Mutant:
     rule: str
     edits: tuple[Edit, ...]
     flavours: tuple[str, ...] = tuple(FLAVOURS)
+    """`TREES` among them: histories of trees alone come first."""
 
     def __str__(self) -> str:
         return self.rule
@@ -38,6 +44,10 @@ _CROWDS = ("crowd", "daily")
 
 def _one(rule: str, place: str, old: str, new: str, *flavours: str) -> Mutant:
     return Mutant(rule, (Edit(place, old, new),), flavours or tuple(FLAVOURS))
+
+
+def _merge(rule: str, place: str, old: str, new: str) -> Mutant:
+    return _one(rule, place, old, new, TREES, *_CROWDS)
 
 
 _SEALING = (
@@ -69,48 +79,46 @@ _SEALING = (
 )  # fmt: skip
 
 _MERGING = (
-    _one("a put need not have seen what it replaces", "tree.merge_content:_become",
-         "if _shares(state, node, base):", "if True:", *_CROWDS),
-    _one("the conflicted copy is dropped", "tree.merge_content:_become",
-         "_copy(state, step, node, new)  # 10, 11", "pass", *_CROWDS),
-    _one("changes do not follow a content to where it landed", "tree.merge_content:_candidates",
-         "(state.rows.landing(op) for op in base)", "()", *_CROWDS),
-    _one("an edited file stays in the trash", "tree.merge_content:_become",
-         "_relink(state, step, changed)  # 8", "pass", *_CROWDS),
-    _one("a removal need not have seen the content", "tree.merge:_unlink", "elif len(links) > 1 or", "elif True or",
-         *_CROWDS),
-    _one("a rename replaces what it has not seen", "tree.merge:_replaced",
-         "if external(held.lver) != external_of(op.replaced.lver) or", "if False and", *_CROWDS),
-    _one("a folder moves below itself", "tree.merge:_rename",
-         "if node.kind == KIND_DIR and node.st in state.above(home):", "if False:", *_CROWDS),
-    _one("a folder with something in it is removed", "tree.merge:_rmdir",
-         "elif state.rows.has_entries(node.st):", "elif False:", *_CROWDS),
-    _one("old contents are not kept", "tree.merge_content:_keep", "external = state.ids.external",
-         "return\n    external = state.ids.external", *_CROWDS),
-    _one("the content of a file made twice alike is not kept", "tree.merge:_joins",
-         "if op.content is not None:", "if False:", *_CROWDS),
-    _one("folders made twice become two", "tree.merge:_joins", "if op.kind == KIND_DIR:  # 2", "if False:  # 2",
-         *_CROWDS),
-    _one("a removed folder does not come back for what is made in it", "tree.state:State.home",
-         "if node.gone_l is None:", "if True:", *_CROWDS),
-    _one("segments apply as they arrive", "tree.integrate:_redo", "sorted(kept + new, key=lambda seg: seg.position)",
-         "kept + new", *_CROWDS),
-    _one("too little is undone", "tree.integrate:integrate", "core.undo.undo_from(tail[0].u)",
-         "core.undo.undo_from(tail[-1].u)", *_CROWDS),
-    _one("unsent changes are not applied again", "tree.integrate:integrate", "core.reapply(pending)", "pass", *_CROWDS),
-    _one("who makes a conflicted copy is told from one's own side", "tree.integrate:_apply_segment",
-         "label_of(seg.label)", "label_of('me' if seg.own else seg.label)", *_CROWDS),
-    _one("times are those of the reader's clock", "tree.integrate:_apply_segment", "wall_ns_of(seg.wall_ms)",
-         "wall_ns_of(__import__('time').time_ns() // 1_000_000)", *_CROWDS),
+    _merge("a put need not have seen what it replaces", "tree.merge_content:_become",
+         "if _shares(state, node, base):", "if True:"),
+    _merge("the conflicted copy is dropped", "tree.merge_content:_become",
+         "_copy(state, step, node, new)  # 10, 11", "pass"),
+    _merge("changes do not follow a content to where it landed", "tree.merge_content:_candidates",
+         "(state.rows.landing(op) for op in base)", "()"),
+    _merge("an edited file stays in the trash", "tree.merge_content:_become",
+         "_relink(state, step, changed)  # 8", "pass"),
+    _merge("a removal need not have seen the content", "tree.merge:_unlink", "elif len(links) > 1 or", "elif True or"),
+    _merge("a rename replaces what it has not seen", "tree.merge:_replaced",
+         "if external(held.lver) != external_of(op.replaced.lver) or", "if False and"),
+    _merge("a folder moves below itself", "tree.merge:_rename",
+         "if node.kind == KIND_DIR and node.st in state.above(home):", "if False:"),
+    _merge("a folder with something in it is removed", "tree.merge:_rmdir",
+         "elif state.rows.has_entries(node.st):", "elif False:"),
+    _merge("old contents are not kept", "tree.merge_content:_keep", "external = state.ids.external",
+         "return\n    external = state.ids.external"),
+    _merge("the content of a file made twice alike is not kept", "tree.merge:_joins",
+         "if op.content is not None:", "if False:"),
+    _merge("folders made twice become two", "tree.merge:_joins", "if op.kind == KIND_DIR:  # 2", "if False:  # 2"),
+    _merge("a removed folder does not come back for what is made in it", "tree.state:State.home",
+         "if node.gone_l is None:", "if True:"),
+    _merge("segments apply as they arrive", "tree.integrate:_redo", "sorted(kept + new, key=lambda seg: seg.position)",
+         "kept + new"),
+    _merge("too little is undone", "tree.integrate:integrate", "core.undo.undo_from(tail[0].u)",
+         "core.undo.undo_from(tail[-1].u)"),
+    _merge("unsent changes are not applied again", "tree.integrate:integrate", "core.reapply(pending)", "pass"),
+    _merge("who makes a conflicted copy is told from one's own side", "tree.integrate:_apply_segment",
+         "label_of(seg.label)", "label_of('me' if seg.own else seg.label)"),
+    _merge("times are those of the reader's clock", "tree.integrate:_apply_segment", "wall_ns_of(seg.wall_ms)",
+         "wall_ns_of(__import__('time').time_ns() // 1_000_000)"),
 )  # fmt: skip
 
 _COLLECTING = (
     Mutant("packs are deleted after a while, whoever has not seen it", (
         Edit("vault.collect:Collector._hear", "and not owing(sights, one.seq)", ""),
-        Edit("vault.collect:Collector._recheck", "and not owing(sights, one.seq)", ""),
+        Edit("vault.collect:Collector._decide", "and not owing(sights, one.seq)", ""),
     ), ("collection", "all")),
-    _one("no second look before deleting", "vault.collect:Collector._recheck",
-         "used = set(found.ranges) | self._holding.pinned()", "used = set()", "collection", "all"),
+    _one("no second look before deleting", "vault.collect:Collector._decide",
+         "set(found.ranges) | self._holding.pinned()", "set()", "collection", "all"),
     _one("what is open or unsent here counts as unused", "vault.holding:Holding.pinned",
          "moves = self._vault.replica.uses.moves()", "return set()", "collection", "all"),
     _one("old versions use nothing", "tree.uses:Uses._in_force", "(_NODES, _OLD)", "(_NODES,)", "collection", "all"),
@@ -163,23 +171,82 @@ _GROUPING = (
          "vault.standing.check_may_send()", "pass", "group", "all"),
 )  # fmt: skip
 
-MUTANTS = (*_SEALING, *_MERGING, *_COLLECTING, *_CRASHING, *_GROUPING)
+_VOUCHING = (
+    _one("what came after S goes into a checkpoint", "tree.snapshot:StateAt._look_back",
+         "if first is None:", "if True:", "checkpoints"),
+    _one("a checkpoint of what is not stable yet", "vault.checkpointing:Checkpointing.make",
+         "stable = vault.horizon.stable()", "stable = vault.standing.log.stamp", "checkpoints"),
+    _one("a checkpoint may hold what lies beyond the end of a log", "vault.checkpoints:contradiction",
+         "if end.count is not None and end.count <= head.seq:", "if False:", "checkpoints"),
+    _one("a checkpoint may know more of the own log than the journal", "vault.starting:_beyond",
+         "if head.seq > own_head.seq or", "if False and", "checkpoints"),
+    _one("old versions stay behind when a device begins from a checkpoint", "tree.loading:Loader._history",
+         'self._db.many("INSERT', '(lambda *_: None)("INSERT', "checkpoints"),
+    _one("where contents landed stays behind", "tree.loading:Loader._landings",
+         'self._db.many("INSERT', '(lambda *_: None)("INSERT', "checkpoints"),
+    _one("places that later segments name are not told", "vault.logpast:_told", "max(least, last - PLACES_MAX, 0)",
+         "last", "checkpoints"),
+    _one("a device begins where its logs do not stand", "vault.logpast:begin_logs", "head.seq + 1, head.digest",
+         "head.seq, head.digest", "checkpoints"),
+    _one("the floor rises with the first who vouches", "group.floor:_agreed", "if said is None:",
+         "if said is None:\n            continue\n        if said is None:", "checkpoints"),
+    _one("what comes too late below the floor counts", "vault.pull:LogReader._accept",
+         "raw.seq >= self._settled_count(raw.log_id)", "False", "checkpoints"),
+    _one("a log can end below the floor", "group.ends:_settled",
+         "if end.count is not None and end.count < count else end", "if False else end", "checkpoints"),
+    _one("a rollup leaves its last segment out", "vault.rollups:Rollups._make",
+         "range(chosen.first, chosen.last + 1)", "range(chosen.first, chosen.last)", "collection", "all"),
+    _one("single segments are deleted, whatever their rollup holds", "vault.rollups:Rollups._inside",
+         "name.first <= seq <= name.last", "True", "collection", "all"),
+)  # fmt: skip
+
+MUTANTS = (*_SEALING, *_MERGING, *_COLLECTING, *_VOUCHING, *_CRASHING, *_GROUPING)
+
+
+@dataclass(frozen=True)
+class Catch:
+    """A history that notices a mutant: its seed, whether it is one of trees, and what is noticed."""
+
+    seed: int
+    of_trees: bool
+    failure: BaseException
+
+    def __str__(self) -> str:
+        return f"{self.seed}, trees" if self.of_trees else str(self.seed)
 
 
 def histories(mutant: Mutant, *, turns: int = TURNS) -> Iterator[Plan]:
-    """Those in which it can matter, by rising seed."""
+    """Those of whole vaults in which it can matter, by rising seed."""
     plans = (plan(seed, turns) for seed in itertools.count())
     return (one for one in plans if one.flavour in mutant.flavours)
 
 
-def hunt(mutant: Mutant, runs: int, *, turns: int = TURNS) -> tuple[int, int, BaseException | None]:
-    """The seed that notices it, how many histories that took, and what was noticed; None if none of so many does."""
+def hunt(mutant: Mutant, runs: int, *, turns: int = TURNS) -> tuple[Catch | None, int]:
+    """Who notices it first, None if none of so many does; and how many histories that took."""
+    number = 0
     with weakened(*mutant.edits):
-        for number, one in enumerate(itertools.islice(histories(mutant, turns=turns), runs), 1):
+        for seed in range(TREES_MAX if TREES in mutant.flavours else 0):
+            number += 1
+            failure = failure_of_trees(seed)
+            if failure is not None:
+                return Catch(seed, True, failure), number
+        for one in itertools.islice(histories(mutant, turns=turns), runs):
+            number += 1
             failure = failure_of(one)
             if failure is not None:
-                return one.seed, number, failure
-    return -1, runs, None
+                return Catch(one.seed, False, failure), number
+    return None, number
+
+
+def failure_of_trees(seed: int) -> BaseException | None:
+    """What goes wrong in the history of trees with this seed."""
+    try:
+        network, group = run(seed, devices=2 + seed % 3, rounds=25)
+        check_convergence(network, group)
+        check_no_lost_update(network, group[0].replica)
+    except Exception as err:
+        return err
+    return None
 
 
 def main() -> int:
@@ -196,10 +263,10 @@ def main() -> int:
     for mutant in MUTANTS:
         if given.only not in mutant.rule:
             continue
-        seed, runs, failure = hunt(mutant, given.runs, turns=given.turns)
-        survivors += failure is None
-        told = "**nothing**" if failure is None else cause_of(failure)
-        print(f"| {mutant.rule} | {seed if failure else '-'} | {runs} | {told} |", flush=True)
+        found, runs = hunt(mutant, given.runs, turns=given.turns)
+        survivors += found is None
+        told = f"{found} | {runs} | {cause_of(found.failure)}" if found is not None else f"- | {runs} | **nothing**"
+        print(f"| {mutant.rule} | {told} |", flush=True)
     print(f"\n{survivors} survive, {time.monotonic() - began:.0f} s")
     return 1 if survivors else 0
 

@@ -82,6 +82,33 @@ class Person(Hand):
         self.vault.release_file(content)
         return Mark(name, data, by, self.vault.next_k - 1)
 
+    async def make_large(self, name: bytes, data: bytes) -> None:
+        """A file in the root, large enough for several chunks and a pack."""
+        k = self.vault.submit(Create(self.replica.ino_of(1), name, KIND_FILE, 0o600, 1, 2, 0, 7, b"", None))
+        st = self.replica.st_of(provisional_ino(k))
+        assert st is not None
+        await self._fill(st, data)
+
+    async def write_anew(self, name: bytes, data: bytes) -> None:
+        """Nothing is left of what a file in the root held."""
+        entry = self.replica.lookup(1, name)
+        if entry is not None:
+            await self._fill(entry.st, data)
+
+    def hold(self, name: bytes) -> None:
+        """Have a file in the root open from now on."""
+        entry = self.replica.lookup(1, name)
+        if entry is not None and entry.st not in self.held:
+            self.held[entry.st] = self.vault.open_file(entry.st)
+
+    async def _fill(self, st: int, data: bytes) -> None:
+        content = self.vault.open_file(st)
+        try:
+            await content.truncate(0, 10**9)
+            await content.write(0, data, 10**9)
+        finally:
+            self.vault.release_file(content)
+
     def leave(self) -> None:
         """Close whatever is held open."""
         for content in self.held.values():

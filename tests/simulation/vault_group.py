@@ -27,8 +27,8 @@ from tests.simulation import moves_of_checkpoints, moves_of_folders, moves_of_gr
 from tests.simulation.clockwork import determined
 from tests.simulation.folder import Folder
 from tests.simulation.founding import founded
-from tests.simulation.invariants import Verdict, vault_of
-from tests.simulation.machine import Machine
+from tests.simulation.invariants import Verdict
+from tests.simulation.machine import Machine, vault_of
 from tests.simulation.person import Mark
 from tests.simulation.plans import CROWDED, Move, Plan, Trace, plan
 from tests.vault.random_hand import Shown, shown
@@ -61,7 +61,7 @@ class Simulation:
         for number, own in enumerate(group.keys[: what.devices]):
             self.add_machine(f"device {number}", own)
         self.marks: list[Mark] = []
-        self.marked = 0
+        self.marked = self.windows = 0
         self.invited = 0
         self.backups: list[dict[str, bytes]] = []
         self.hidden: dict[str, bytes] = {}
@@ -283,7 +283,7 @@ def _last(names: set[str]) -> list[str]:
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 
-def simulate(seed: int, *, turns: int = 60, only: set[int] | None = None) -> Trace:
+def simulate(seed: int, *, turns: int | None = None, only: set[int] | None = None) -> Trace:
     """Run the history of a seed, or only some of its moves; what goes wrong is raised with the last moves."""
     whole = plan(seed, turns)
     return run_plan(whole if only is None else whole.without({one.number for one in whole.moves} - only))
