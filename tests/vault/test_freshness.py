@@ -84,10 +84,11 @@ async def test_freeze_of_a_removal_stops_sealing_if_the_owners_want_that(world: 
     await stop_when_stale(world)
     async with bob.open() as vault:
         provider = Provider(world)
-        async with world.anna.open() as annas:
-            chosen = choose(annas.membership, "Eve")
-            await do.remove(annas, [one.id for one in chosen.entries], [chosen.member])
-        provider.hold_back()
+        async with vault.exchange.paused():  # he must not hear of it before it is held back
+            async with world.anna.open() as annas:
+                chosen = choose(annas.membership, "Eve")
+                await do.remove(annas, [one.id for one in chosen.entries], [chosen.member])
+            provider.hold_back()
         before = vault.keyring.write_keyset
         clock.pass_days(7)
         await vault.exchange.pull()
