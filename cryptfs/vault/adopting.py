@@ -34,7 +34,7 @@ _HELD: Final = (
     "SELECT holder, count(*), sum(size) FROM container WHERE place = ? AND state = ? GROUP BY holder ORDER BY holder"
 )
 _PACKS_OF: Final = "SELECT id, size FROM container WHERE place = ? AND holder = ? ORDER BY id"
-_OF_OTHERS: Final = "SELECT id FROM container WHERE place = ? AND holder != ? ORDER BY id"
+_WITH_HOLDER: Final = "SELECT id, holder FROM container WHERE place = ? ORDER BY id"
 _BATCH: Final = 1_000
 """Packs that one segment says are taken over: what a kill costs."""
 _DAY_MS: Final = 86_400_000
@@ -216,11 +216,20 @@ class Adopter:
         return done
 
     async def let_go(self) -> int:
-        """Delete copies in this account of packs that others have taken over; returns how many. Raises StoreError."""
+        """Delete copies in this account of packs that other members hold; returns how many. Raises StoreError.
+
+        Not of those that another log of this member holds: its devices may share the account, and then the copy here is
+        the holder's own, whoever has put another one beside it.
+        """
         vault, count = self._vault, 0
         if not vault.sender.has_owners:
             return 0
-        for (ident,) in vault.replica.question(_OF_OTHERS, (WHERE_PACK, vault.standing.log_id)):
+        graph = vault.membership.graph
+        own = graph.log_owner(vault.standing.log_id)
+        for ident, holder in vault.replica.question(_WITH_HOLDER, (WHERE_PACK,)):
+            theirs = graph.log_owner(bytes(holder))
+            if own is None or theirs is None or theirs.member == own.member:
+                continue
             vault.faults.step("adopt.let-go")
             try:
                 count += await vault.sender.hand_over(pack_name(bytes(ident)))

@@ -2,7 +2,8 @@
 
 Retention must be an operation, for a clock may not change the state; the clock only says when it is time to make one.
 A segment counts as old when both its author's clock and the store's date say so: either alone only delays. A clock of
-the far future does not even that.
+the far future does not even that. Of a segment below the checkpoint that a device began from neither is known: it
+counts as old once a later one of its log does.
 """
 
 import hashlib
@@ -46,6 +47,8 @@ async def expire(vault: "Vault", stable: int, *, everything: bool) -> int:
     stamp = stable
     if not everything:
         stamp = min(stable, await _old_up_to(vault, vault.options.history_s))
+    if stamp < 0:
+        return -1
     # Nobody needs to say twice what has no effect: a new `expire` is made only for something.
     if not vault.replica.rows.anything_expires(stamp):
         return -1
@@ -79,18 +82,22 @@ async def _old_up_to(vault: "Vault", retention_s: float) -> int:
     first = None
     for log_id in logs.ids():
         noticed = iter(() if log_id == own else await _noticed(logs, own, log_id))
-        known_by, known_ms = -1, 0
+        known_by, known_ms, unknown = -1, 0, False
         for seq in range(logs.state(log_id).next_seq):
             digest, moment = logs.digest_at(log_id, seq), logs.moment(log_id, seq)
             if digest is None or moment is None:
+                unknown = True
                 continue
             stamp, wall_ms = moment
             while known_by < seq and log_id != own:
                 known_by, known_ms = next(noticed, (STAMP_MAX, now))
             date = dates.get(segment_name(log_id, seq, digest), wall_ms if log_id == own else known_ms)
             if (max(wall_ms, date) if wall_ms <= now + _AHEAD_MS else date) > young:
+                # What lies below and is not known may be as young as this.
+                stamp = max(logs.state(log_id).begun, 0) if unknown else stamp
                 first = stamp if first is None else min(first, stamp)
                 break  # stamps grow along a log
+            unknown = False
             if seq % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
     return STAMP_MAX if first is None else first - 1

@@ -191,6 +191,25 @@ async def test_owner_deletes_his_copy_only_when_the_word_counts_and_the_other_co
         assert await read_file(vault, b"his") == BIG
 
 
+async def test_writer_who_copies_packs_beside_their_owners_makes_nobody_delete_the_originals(world: World) -> None:
+    """Whoever may write to the folder can do that, and delete his copies afterwards. Bob has two devices."""
+    laptop = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open() as vault:
+        (bob,) = [one.member for one in vault.membership.resolved.roster.values() if one.display == "Bob"]
+    phone = await world.admit("Bob", Tier.WRITER, member=bob)
+    accounts = Accounts(world)
+    async with accounts.open(laptop) as vault:
+        await write_file(vault, b"his", BIG)
+        await vault.sync()
+    (pack,) = accounts.packs()
+    accounts.sim.twins.setdefault(pack, set()).add("Mallory")
+    for device in (phone, laptop):
+        async with accounts.open(device) as vault:
+            await vault.exchange.pull()
+            await vault.adopter.keep()
+            assert accounts.packs() == {pack: {"Bob", "Mallory"}}
+
+
 async def test_custodian_has_everything_that_is_a_day_old_in_his_account(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
