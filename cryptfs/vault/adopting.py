@@ -38,6 +38,7 @@ _WITH_HOLDER: Final = "SELECT id, holder FROM container WHERE place = ? ORDER BY
 _BATCH: Final = 1_000
 """Packs that one segment says are taken over: what a kill costs."""
 _DAY_MS: Final = 86_400_000
+_SMALL: Final = ("genesis", "README.txt", "m/", "w/", "l/", "c/")
 
 Say = Callable[[str], None]
 
@@ -196,6 +197,15 @@ class Adopter:
         done.packs += len(taken)
         done.size += sum(packs[one] for one in taken)
 
+    async def copy_small(self, done: TakenOver) -> None:
+        """Where objects belong to accounts, have one's own of all that is no pack and no request: an account that goes
+        takes its log segments and statements along, too. Raises StoreError.
+        """  # noqa: D205 - one sentence
+        if self._vault.sender.has_owners:
+            for prefix in _SMALL:
+                for name in await self._vault.sender.list(prefix):
+                    await self._copied(name, done)
+
     # ---- an account for all ---------------------------------------------------------------------------------------
 
     async def keep(self) -> TakenOver:
@@ -260,4 +270,6 @@ async def adopt_from(vault: "Vault", arguments: Mapping[str, object]) -> dict[st
             f"{theirs[0].name} is still in: only administrators and its own member may take its packs over.",
             "Ask an administrator.",
         )
-    return (await vault.adopter.adopt([one.log for one in may])).as_json()
+    done = await vault.adopter.adopt([one.log for one in may])
+    await vault.adopter.copy_small(done)
+    return done.as_json()
