@@ -38,5 +38,8 @@ def checkpoint(*, name: str, as_json: bool, passphrase_file: Path | None) -> Non
     since = answer["operations_since"]
     if since:
         line(f"{counted(since, 'change')} came after it.")
-    if answer["floor"] < answer["newest"]:
-        line("Devices that have not said yet that they find the same do so when they are mounted next.")
+    if answer["waiting_for"]:
+        waiting = ", ".join(answer["waiting_for"])
+        line(safe(f"Not heard of yet whether they find the same: {waiting}. They say so when they are mounted next."))
+    elif answer["floor"] == answer["newest"]:
+        line("All devices have found the same: nothing before it is revised any more.")

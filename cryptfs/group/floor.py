@@ -10,7 +10,7 @@ from typing import Final
 
 from cryptfs.group.graph import View
 
-__all__ = ["NO_FLOOR", "Attestation", "Floor", "LogWord", "floors", "said_of"]
+__all__ = ["NO_FLOOR", "Attestation", "Floor", "LogWord", "floors", "said_of", "unsaid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +69,26 @@ def said_of(words: Iterable[LogWord], stamp: int) -> dict[bytes, list[bytes]]:
     return said
 
 
+def unsaid(words: Iterable[LogWord], stamp: int) -> list[bytes]:
+    """The logs concerned that have not attested anything for the stamp: the floor waits for them."""
+    return [one.log for one in _concerned(list(words), stamp) if stamp not in one.attested]
+
+
 def _agreed(words: list[LogWord], stamp: int) -> bytes:
     """The one root that every log concerned attests for the stamp; empty if there is none."""
+    concerned = _concerned(words, stamp)
+    roots = {one.attested[stamp].root for one in concerned if stamp in one.attested}
+    everybody = all(stamp in one.attested for one in concerned)
+    return roots.pop() if everybody and len(roots) == 1 else b""
+
+
+def _concerned(words: list[LogWord], stamp: int) -> list[LogWord]:
     carried = 0
     for one in words:
         if stamp in one.attested:
             carried |= one.attested[stamp].view
-    roots = set()
-    for one in words:
-        if one.ended or one.begun is None or one.begun > stamp or (one.exempt and not carried & one.opener):
-            continue
-        said = one.attested.get(stamp)
-        if said is None:
-            return b""
-        roots.add(said.root)
-    return roots.pop() if len(roots) == 1 else b""
+    return [
+        one for one in words
+        if not one.ended and one.begun is not None and one.begun <= stamp
+        and not (one.exempt and not carried & one.opener)
+    ]  # fmt: skip

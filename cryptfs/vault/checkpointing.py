@@ -7,14 +7,13 @@ are the same, that is an alarm: replicas disagree, and nothing is deleted (docs/
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import trio
 
 from cryptfs import VERSION
-from cryptfs.crypto.words import fingerprint_words
 from cryptfs.errors import CryptfsError, HostileStore, NeedsUpdate, NotAllowed, NotFound
 from cryptfs.format.checkpoint_head import CheckpointLog
 from cryptfs.format.codec import Ext
@@ -24,6 +23,7 @@ from cryptfs.group.authority import Tier
 from cryptfs.group.ends import Settled
 from cryptfs.group.floor import NO_FLOOR, Floor
 from cryptfs.tree.integrate import NeedsRebuild
+from cryptfs.vault import doubts
 from cryptfs.vault.checkpoints import Ground, StoredCheckpoint, contradiction, newest_first, read_head, vouching
 from cryptfs.vault.expiry import turn
 from cryptfs.vault.logpast import heads_at, tells_the_same
@@ -45,16 +45,6 @@ _MANY_OPS: Final = 20_000
 _WEEK_MS: Final = 7 * 86_400_000
 _KEPT: Final = 8
 """Checkpoints that are remembered, the newest."""
-_UNVOUCHED: Final = (
-    "Nobody known to this device stands up for what the folder shows, and what led there was tidied away. Compare these"
-    " words with another member ('cryptfs-admin trust checkpoint' shows them there): {words}. If they are equal, run"
-    " 'cryptfs-admin trust checkpoint {name} --confirm'. Until then nothing is written"
-)
-_BEHIND: Final = (
-    "This device was away for so long that changes it lacks were tidied away, and nobody known to it stands up for what"
-    " came of them. Compare these words with another member ('cryptfs-admin trust checkpoint' shows them there):"
-    " {words}. If they are equal, run 'cryptfs-admin trust checkpoint {name} --confirm'. Until then nothing is written"
-)
 _STORED: Final = "checkpoints"
 
 
@@ -111,6 +101,7 @@ class Checkpointing:
         """Those of which nothing can be said yet."""
         self._doubtful: Known | None = None
         """It alone has what this device lacks, and nobody known here stands up for it."""
+        self._headless: Collection[bytes] = frozenset()
         kept = vault.replica.meta_get(_STORED)
         self.known: tuple[Known, ...] = _decode(kept) if kept is not None else ()
         """The newest last."""
@@ -169,7 +160,12 @@ class Checkpointing:
             "nodes": newest.rows if newest is not None else 0,
             "operations_since": self._operations_since(newest.stamp if newest is not None else -1),
             "to_attest": len(self.to_say()[0]),
+            "waiting_for": self._waiting_for(newest) if newest is not None else [],
         }
+
+    def _waiting_for(self, one: Known) -> list[str]:
+        """Devices that have not said yet what they find at a checkpoint: until then it is not the floor."""
+        return sorted({self._vault.membership.name_of_log(log_id) for log_id in self._vault.horizon.unsaid(one.stamp)})
 
     # ---- looking --------------------------------------------------------------------------------------------------
 
@@ -260,7 +256,10 @@ class Checkpointing:
             if settled is not None:
                 vault.reader.settle_at(settled)
                 vault.replica.advance(floor.stamp)
-        vault.trust.unvouched = self._unvouched()
+        unvouched = self._unvouched()
+        if unvouched and unvouched != vault.trust.unvouched:
+            log.error("%s.", unvouched)
+        vault.trust.unvouched = unvouched
         vault.trust.dispute = self.dispute
         newest = self.newest
         if newest is not None:
@@ -276,6 +275,12 @@ class Checkpointing:
         self._doubtful = Known.of(one, self._vault.wall_ms()) if one is not None else None
         self.settle()
 
+    def lack(self, log_ids: Collection[bytes]) -> None:
+        """The beginnings of these logs are nowhere, so that the tree is not whole; none: it is (again)."""
+        if set(log_ids) != set(self._headless):
+            self._headless = frozenset(log_ids)
+            self.settle()
+
     @property
     def doubtful(self) -> Known | None:
         """The checkpoint whose words a person has to compare before anything is written; None if there is none."""
@@ -287,11 +292,13 @@ class Checkpointing:
         """  # noqa: D205 - one sentence
         memory = self._vault.trust.memory
         if self._doubtful is not None and (memory.stamp, memory.root) != (self._doubtful.stamp, self._doubtful.root):
-            return _BEHIND.format(words=" ".join(fingerprint_words(self._doubtful.root)), name=self._vault.name)
+            return doubts.behind(self._vault.name, self._doubtful.root)
+        if self._headless:
+            return doubts.headless({self._vault.membership.name_of_log(log_id) for log_id in self._headless})
         for one in self.known:
             if one.given and not one.agreed:
                 if (memory.stamp, memory.root) != (one.stamp, one.root):
-                    return _UNVOUCHED.format(words=" ".join(fingerprint_words(one.root)), name=self._vault.name)
+                    return doubts.unvouched(self._vault.name, one.root)
                 self.remember(msgspec.structs.replace(one, agreed=True))
         return ""
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from cryptfs.format.segment_body import LogHead
 from cryptfs.group.ends import LogEnd, log_ends
-from cryptfs.group.floor import NO_FLOOR, Attestation, Floor, LogWord, floors, said_of
+from cryptfs.group.floor import NO_FLOOR, Attestation, Floor, LogWord, floors, said_of, unsaid
 from cryptfs.group.graph import View
 from cryptfs.group.membership import Membership
 from cryptfs.group.validity import begins_anywhere
@@ -62,6 +62,10 @@ class Horizon:
     def said_of(self, stamp: int) -> dict[bytes, list[bytes]]:
         """What is attested for a stamp: the logs by the root that they say."""
         return said_of(self._words(), stamp)
+
+    def unsaid(self, stamp: int) -> list[bytes]:
+        """The logs that have to attest the state at a stamp before it can be the floor, and have not."""
+        return unsaid(self._words(), stamp)
 
     def _words(self) -> list[LogWord]:
         return words_of(self._standing.membership, self._standing.logs)

@@ -3,16 +3,19 @@
 The store shows later segments of a log, but not the next one: that is on its way, or two floors have passed since and
 its owner has deleted it. If a checkpoint that may be believed stands for what is missing, the tree is made anew from
 it; what this device has not sent yet comes on top again. If nobody known here stands up for one, the tree stays as it
-is, and nothing is written until a person has compared the words of its root (docs/replication.md, "Checkpoints").
+is, and nothing is written until a person has compared the words of its root (docs/replication.md, "Checkpoints"). Where
+there is none at all and the beginning of a log is gone, the tree is not whole: that is said, and nothing is written.
 """
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
 from cryptfs.errors import HostileStore, NeedsUpdate, NotAllowed, NotFound
+from cryptfs.format.segment import verify_segment
+from cryptfs.store import Cap
 from cryptfs.vault.checkpointing import Known
 from cryptfs.vault.checkpoints import Ground, StoredCheckpoint, newest_first
 from cryptfs.vault.rebuilding import rebuild_from
@@ -25,6 +28,8 @@ __all__ = ["Jumping"]
 
 log = logging.getLogger(__name__)
 
+_LOOKED_AT: Final = 2
+"""Segments of a log without a beginning whose signatures are looked at, the newest."""
 _Known = tuple[int, int, bytes]
 """How much was known when a checkpoint was judged: statements, names of log objects, the root remembered last."""
 
@@ -36,6 +41,8 @@ class Jumping:
         self._vault = vault
         self._passed: dict[str, _Known] = {}
         """Checkpoints that did not help: with as much known, they do not now."""
+        self._headless: frozenset[bytes] = frozenset()
+        """Logs whose beginning the last look did not show."""
 
     async def jump(self) -> bool:
         """Begin anew from a checkpoint if something that is missing can only come from one; whether that was done.
@@ -52,10 +59,12 @@ class Jumping:
                 doubtful = doubtful or found.one
             elif await self._try(found):
                 vault.checkpointing.doubt(None)
+                vault.checkpointing.lack(())
                 return True
             else:
                 self._passed[name] = self._known()
         vault.checkpointing.doubt(doubtful)
+        vault.checkpointing.lack(() if doubtful is not None else await self._without_beginning(gaps))
         return False
 
     def _here(self) -> int:
@@ -75,6 +84,27 @@ class Jumping:
         if found is None:
             self._passed[name] = self._known()
         return found
+
+    async def _without_beginning(self, gaps: Mapping[bytes, int]) -> frozenset[bytes]:
+        """Logs of which nothing was read here, though later ones are there, signed: names prove nothing."""
+        before, found = self._headless, set[bytes]()
+        for log_id in (one for one, seq in gaps.items() if not seq):
+            waiting = self._vault.reader.waiting
+            names = [name for seq in waiting.numbers(log_id) for name in waiting.names(log_id, seq)]
+            if any([await self._is_signed(log_id, name) for name in names[-_LOOKED_AT:]]):
+                found.add(log_id)
+        self._headless = frozenset(found)
+        return self._headless if Cap.STRONG_LIST in self._vault.sender.store.caps else self._headless & before
+
+    async def _is_signed(self, log_id: bytes, name: str) -> bool:
+        owner = self._vault.membership.graph.log_owner(log_id)
+        try:
+            raws = await self._vault.log_objects.segments(name)
+            if owner is not None:
+                verify_segment(raws[0], owner.sign_pub)
+        except (HostileStore, NeedsUpdate, NotFound):
+            return False
+        return owner is not None and raws[0].log_id == log_id
 
     async def _try(self, found: Candidate) -> bool:
         vault, one = self._vault, found.one

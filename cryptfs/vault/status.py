@@ -34,7 +34,7 @@ def vault_status(vault: "Vault") -> dict[str, object]:
         "no_room": no_room(vault),
         "trouble": vault.upkeep.trouble,
         "objection": vault.standing.objection,
-        "alarm": vault.trust.words,
+        "alarm": ". ".join(filter(None, (vault.trust.words, vault.trust.unvouched))),
         "alarm_advice": vault.trust.advice,
         "stale": vault.trust.freshness.words,
         "certificates": vault.certificates.remarks(),

@@ -103,6 +103,10 @@ class Waiting:
         """Numbers of the segments of a log that wait, sorted."""
         return sorted(self._names.get(log_id, ()))
 
+    def names(self, log_id: bytes, seq: int) -> list[str]:
+        """Objects that wait under one number."""
+        return self._names.get(log_id, {}).get(seq, [])
+
     def candidates(self, log_id: bytes, seq: int, first: bytes = b"") -> list[str]:
         """Objects to try under one number: fresh ones, that with the digest `first` before the others, and a few of
         those refused. A tool that synchronises the folder may have shown half of one, or its key has come since.

@@ -3,7 +3,7 @@
 import itertools
 import random
 
-from cryptfs.group.floor import NO_FLOOR, Attestation, Floor, LogWord, floors, said_of
+from cryptfs.group.floor import NO_FLOOR, Attestation, Floor, LogWord, floors, said_of, unsaid
 from cryptfs.group.graph import View
 
 A, B, C = (bytes([n]) * 16 for n in (1, 2, 3))
@@ -36,6 +36,13 @@ def test_a_log_that_has_ended_or_began_later_is_not_asked() -> None:
     assert floors([asked, word(B, {}, begun=10)]) == [Floor(9, ROOT)]
     assert floors([asked, word(B, {}, begun=None)]) == [Floor(9, ROOT)]
     assert floors([asked, word(B, {}, begun=9)]) == []
+
+
+def test_who_has_to_speak_before_the_floor_rises_is_known() -> None:
+    words = [word(A, {9: ROOT}), word(B, {5: ROOT}), word(C, {}, ended=True)]
+    assert unsaid(words, 9) == [B]
+    assert unsaid(words, 5) == [A]
+    assert unsaid([*words[:1], word(B, {9: OTHER})], 9) == []
 
 
 def test_an_exempt_log_is_asked_once_somebody_who_attests_has_heard_of_it() -> None:

@@ -192,6 +192,7 @@ async def test_where_logs_are_gone_and_nobody_vouches_the_vault_is_read_only_unt
             assert state_of(vault) == like
             assert vault.read_only
             assert " ".join(one.words) in vault.trust.stops
+            assert vault.trust.stops in str(vault.status()["alarm"])
             with pytest.raises(FsError):
                 make_file(vault, b"mine")
             with pytest.raises(NotAllowed):

@@ -65,12 +65,14 @@ async def test_when_everybody_has_found_the_same_root_the_floor_rises(tmp_path: 
         await agreed(bob)
         await anna.exchange.pull()
         assert anna.horizon.floor().stamp == -1  # its maker has not said so yet
+        assert anna.checkpointing.words_for()["waiting_for"] == ["Anna (desk)"]
         await agreed(anna, bob)
         for vault in (anna, bob):
             assert (vault.horizon.floor().stamp, vault.horizon.floor().root) == (made.stamp, made.root)
             assert vault.reader.settled.stamp == made.stamp
             assert vault.replica.applied.floor() == made.stamp
             assert not vault.checkpointing.owes
+            assert not vault.checkpointing.words_for()["waiting_for"]
 
 
 def test_a_checkpoint_is_due_by_what_has_to_be_replayed() -> None:

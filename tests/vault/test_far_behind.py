@@ -181,21 +181,46 @@ async def test_where_nobody_vouches_the_old_tree_stays_and_nothing_is_written_un
     assert await as_of(carol) == await as_of(world.anna)
 
 
+async def test_where_logs_and_checkpoints_are_gone_that_is_said_and_nothing_is_written(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    async with world.anna.open() as anna:
+        for name in (b"one", b"two"):
+            make_file(anna, name)
+            await anna.sync()
+    await life_goes_on(world)
+    kept = {path: path.read_bytes() for path in (world.folder / "c").iterdir()}
+    for path in kept:
+        path.unlink()
+    carol = await world.admit("Carol", Tier.WRITER)
+    async with carol.open() as new:
+        assert new.replica.entries(1) == []
+        assert new.read_only
+        assert "lacks the beginning of what Anna (desk) wrote" in str(new.status()["alarm"])
+        for path, data in kept.items():
+            path.write_bytes(data)
+        await new.exchange.pull(thorough=True)
+        assert not new.read_only
+        assert not new.status()["alarm"]
+        await work(new, ["mine"])
+    assert await as_of(carol) == await as_of(world.anna)
+
+
 async def test_a_name_that_promises_segments_far_ahead_makes_nobody_jump(tmp_path: Path) -> None:
     world = World(tmp_path)
     rita = await world.admit("Rita", Tier.READER)
+    await world.admit("Bob", Tier.WRITER)
     async with world.anna.open() as anna:
         await work(anna, ["one"])
+        silent = [one for one in anna.reader.ends() if one != anna.standing.log_id]
         await heard(anna)
         assert await anna.checkpointing.make() is not None
         await work(anna, ["two"])
         log_id = anna.standing.log_id
     async with rita.open() as reader:
         began = Beginning.of(reader)
-        (world.folder / segment_name(log_id, 900, bytes(32))).write_bytes(b"junk")
-        gets = reader.sender.gets
+        for one in (log_id, *silent):
+            (world.folder / segment_name(one, 900, bytes(32))).write_bytes(b"junk")
         await reader.exchange.pull(thorough=True)
-        assert reader.reader.gaps()
-        assert reader.sender.gets == gets
+        assert set(reader.reader.gaps()) == {log_id, *silent}
         assert Beginning.of(reader) == began
         assert not reader.trust.stops
