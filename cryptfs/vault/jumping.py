@@ -18,6 +18,7 @@ from cryptfs.format.segment import verify_segment
 from cryptfs.store import Cap
 from cryptfs.vault.checkpointing import Known
 from cryptfs.vault.checkpoints import Ground, StoredCheckpoint, newest_first
+from cryptfs.vault.logs import Logs
 from cryptfs.vault.rebuilding import rebuild_from
 from cryptfs.vault.starting import Candidate, drop, judge
 
@@ -53,7 +54,7 @@ class Jumping:
         gaps = vault.reader.gaps()
         for name, size in await newest_first(vault.sender, vault.membership, above=self._here()) if gaps else ():
             found = await self._judge(name, size)
-            if found is None or not _stands_for(found.one, gaps):
+            if found is None or not _stands_for(found.one, gaps, vault.standing.logs):
                 continue
             if found.ground is Ground.NONE:
                 doubtful = doubtful or found.one
@@ -122,6 +123,11 @@ class Jumping:
         return True
 
 
-def _stands_for(one: StoredCheckpoint, gaps: Mapping[bytes, int]) -> bool:
-    """Whether a checkpoint has a segment that is missing. `gaps`: number of the first missing one, by log."""
-    return any(head.seq >= gaps.get(head.log, head.seq + 1) for head in one.head.heads)
+def _stands_for(one: StoredCheckpoint, gaps: Mapping[bytes, int], logs: Logs) -> bool:
+    """Whether a checkpoint has a segment that is missing, and no other one than this device where both have one.
+
+    `gaps`: number of the first missing one, by log.
+    """
+    known = ((logs.digest_at(head.log, head.seq), head.digest) for head in one.head.heads)
+    fills = any(head.seq >= gaps.get(head.log, head.seq + 1) for head in one.head.heads)
+    return fills and all(here in {None, there} for here, there in known)

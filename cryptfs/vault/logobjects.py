@@ -5,7 +5,8 @@ signature, wherever it lies: nobody vouches for a rollup, and nobody has to.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 from cryptfs.errors import CryptfsError, Damaged, HostileStore, NeedsUpdate, NotFound
@@ -13,6 +14,7 @@ from cryptfs.format.limits import MIB, ROLLUP_MAX, SEGMENT_MAX
 from cryptfs.format.names import RollupName, SegmentName, parse_name, rollup_name, segment_name
 from cryptfs.format.rollup import parse_rollup
 from cryptfs.format.segment import RawSegment, parse_segment
+from cryptfs.vault.logsahead import LogsAhead
 from cryptfs.vault.upload import Sender
 
 __all__ = ["LogObjects"]
@@ -31,6 +33,7 @@ class LogObjects:
         """Names in `l/` as listed last."""
         self._names: set[str] | None = None
         self._rollups: dict[bytes, list[RollupName]] = {}
+        self._ahead: LogsAhead | None = None
         self._open: OrderedDict[str, tuple[int, tuple[RawSegment, ...]]] = OrderedDict()
 
     # ---- what there is ----------------------------------------------------------------------------------------------
@@ -77,17 +80,35 @@ class LogObjects:
 
     # ---- what is in them --------------------------------------------------------------------------------------------
 
+    @asynccontextmanager
+    async def ahead(self, sequences: Iterable[Sequence[str]]) -> AsyncIterator[None]:
+        """In this block these objects are read in about this order, within each sequence: they are fetched ahead."""
+        ahead = LogsAhead(self._fetch, sequences)
+        async with ahead.running():
+            self._ahead = ahead
+            try:
+                yield
+            finally:
+                self._ahead = None
+
+    async def _fetch(self, key: str, early: bool = False) -> bytes:
+        most = ROLLUP_MAX if isinstance(parse_name(key), RollupName) else SEGMENT_MAX
+        return await self._sender.get(key, 0, most + 1, early=early)
+
+    async def _bytes(self, key: str) -> bytes:
+        return await (self._ahead.get(key) if self._ahead is not None else self._fetch(key))
+
     async def segments(self, key: str) -> tuple[RawSegment, ...]:
         """The segments of good shape in an object, ascending; the log they are of is not looked at.
 
         Raises NotFound and the rest of the store family, Damaged, NeedsUpdate.
         """
         if not isinstance(parse_name(key), RollupName):
-            return (parse_segment(await self._sender.get(key, 0, SEGMENT_MAX + 1), self._vault),)
+            return (parse_segment(await self._bytes(key), self._vault),)
         if key in self._open:
             self._open.move_to_end(key)
             return self._open[key][1]
-        data = await self._sender.get(key, 0, ROLLUP_MAX + 1)
+        data = await self._bytes(key)
         found = parse_rollup(data, self._vault).segments
         self._open[key] = len(data), found
         while len(self._open) > 1 and sum(size for size, _ in self._open.values()) > _KEPT:

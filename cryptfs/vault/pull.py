@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from cryptfs.errors import CryptfsError, HostileStore, Invalid, NeedsUpdate, NotAllowed, NotFound, StoreGone
-from cryptfs.format.names import log_prefix, segment_name
+from cryptfs.format.names import RollupName, log_prefix, parse_name, segment_name
 from cryptfs.format.segment import RawSegment, SegmentBody, parse_segment
 from cryptfs.format.segment_body import LogHead
 from cryptfs.group.ends import NOTHING_SETTLED, HeldSegment, LogEnd, Settled, log_ends, surviving
@@ -224,6 +224,24 @@ class LogReader:
         self._gone = self._rollups.gone = False
 
     async def _read_told(self) -> bool:
+        async with self._objects.ahead(self._in_turn()):
+            return await self._read_on()
+
+    def _in_turn(self) -> list[list[str]]:
+        """The objects that are read now if all goes well, log by log: rollups, then the segments after them.
+
+        Not those that were refused before: anybody can put many of them there, and few are read once more.
+        """
+        turns = []
+        for log_id in sorted({*self.waiting.logs(), *self._rollups.logs()}):
+            rollups = self._rollups.unread_of(log_id)
+            upto = max((name.last for key in rollups if isinstance(name := parse_name(key), RollupName)), default=-1)
+            later = [seq for seq in self.waiting.numbers(log_id) if seq > upto]
+            names = [*rollups, *(key for seq in later for key in self.waiting.names(log_id, seq))]
+            turns.append([key for key in names if key not in self.problems])
+        return turns
+
+    async def _read_on(self) -> bool:
         anything, progress = False, True
         while progress:
             progress, self._missing = False, set()

@@ -68,19 +68,20 @@ class RollupReader:
 
     def logs(self) -> list[bytes]:
         """Logs that may go on in a rollup."""
-        return [log_id for log_id in self._objects.rolled_up() if self._unread(log_id)]
+        return [log_id for log_id in self._objects.rolled_up() if self.unread_of(log_id)]
 
     def unread(self) -> list[str]:
         """Rollups that hold, by their names, segments that were not read."""
-        return [key for log_id in self._objects.rolled_up() for key in self._unread(log_id)]
+        return [key for log_id in self._objects.rolled_up() for key in self.unread_of(log_id)]
 
-    def _unread(self, log_id: bytes) -> list[str]:
+    def unread_of(self, log_id: bytes) -> list[str]:
+        """As `unread`, of one log, in the order in which they are read."""
         return self._objects.rollups(log_id, self._logs.state(log_id).next_seq)
 
     async def read_on(self, log_id: bytes, budget: Budget) -> bool:
         """Read a log on in its rollups; whether any segment was taken in. Raises StoreError."""
         moved = False
-        for key in self._unread(log_id):
+        for key in self.unread_of(log_id):
             moved = await self._read(log_id, key, budget) or moved
         return moved
 

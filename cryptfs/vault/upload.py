@@ -100,6 +100,7 @@ class Sender:
         self._writes = trio.CapacityLimiter(3)
         self._reads = trio.CapacityLimiter(8)
         self._early_reads = trio.CapacityLimiter(1)
+        self._early_logs = trio.CapacityLimiter(3)
         self._control = trio.CapacityLimiter(2)
         self.state = StoreState()
         self.nudge = trio.Event()
@@ -175,7 +176,7 @@ class Sender:
         if self.state.state == "unreachable":
             seconds = min(seconds, _AWAY_READ_SECONDS)
         self.gets += 1
-        lane = self._early_reads if early else None
+        lane = (self._early_logs if key.startswith("l/") else self._early_reads) if early else None
         data = await self._read(key, lambda call: self.store.get(key, call, start, length), seconds, lane)
         self.read_bytes += len(data)
         return data

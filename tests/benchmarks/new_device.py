@@ -3,12 +3,16 @@
     python tests/benchmarks/new_device.py                        # 100,000 files of 200 bytes, in 1,000 directories
     python tests/benchmarks/new_device.py --files 10000          # sooner
     python tests/benchmarks/new_device.py --history 10           # each file was saved ten times before
+    python tests/benchmarks/new_device.py --drive                # on an emulated Google Drive, 0.15 s a call
 
-Vaults in this process, on a directory; no mount. CPU is that of all threads; a call is one request to the store.
+Vaults in this process, on a directory or an emulated Drive in another process; no mount. CPU is that of all threads; a
+call is one request to the store: on Drive one over HTTPS, with those for its folders and the feed.
 """
 
 import argparse
+import json
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,13 +29,59 @@ from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.crypto.keys import LocalSecret, random_bytes
 from cryptfs.format.operation import KIND_DIR, KIND_FILE, Create, provisional_ino
 from cryptfs.store import Call, DirectoryStore, Store
+from cryptfs.store.drive.access import DriveAccess
+from cryptfs.store.drive.store import DriveStore
+from cryptfs.vault import checkpointing
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.opening import open_vault
 from cryptfs.vault.starting import Beginning
 from cryptfs.vault.vault import Vault
 from tests.vault.vault_workshop import new_keys
 
+TOP = Path(__file__).resolve().parents[2]
 _BATCH = 2_000
+ANNA = "anna@example.org"
+
+
+class Place:
+    """Where the vault lies: a directory."""
+
+    def __init__(self, base: Path) -> None:
+        self._folder = base / "store"
+        self._folder.mkdir()
+
+    def store(self) -> Any:
+        """The store, counting its calls from now on."""
+        return Counting(DirectoryStore(self._folder))
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+class Drive(Place):
+    """Where the vault lies: an emulated Drive, which is another process, so that its work is not counted."""
+
+    def __init__(self, base: Path, latency: float) -> None:
+        line = [sys.executable, "-m", "tests.drive_emulator", "--port", "0", "--files", str(base), "--latency",
+                str(latency)]  # fmt: skip
+        self._server = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=TOP)
+        assert self._server.stdout is not None
+        said = [self._server.stdout.readline() for _ in range(6)]
+        self._url = said[0].split()[1]
+        self._folder_id = said[2].split()[1].removeprefix("gdrive:")
+        self._login = json.loads((base / f"{ANNA}.json").read_text())
+
+    def store(self) -> Any:
+        login = self._login
+        access = DriveAccess(
+            login["client_id"], login["client_secret"], login["refresh_token"], login["token_uri"], ANNA, self._url
+        )
+        return CountingRequests(DriveStore(access, self._folder_id))
+
+    def close(self) -> None:
+        """The emulator ends."""
+        self._server.terminate()
+        self._server.wait()
 
 
 class Counting:
@@ -46,6 +96,23 @@ class Counting:
         if name in {"put", "put_file", "get", "stat", "list", "delete", "changes"}:
             self.calls += 1
         return found
+
+
+class CountingRequests(Counting):
+    """A Drive whose requests are counted."""
+
+    def __init__(self, store: DriveStore) -> None:
+        super().__init__(store)
+        run = store.client.run
+
+        def counted(*args: Any, **how: Any) -> Any:
+            self.calls += 1
+            return run(*args, **how)
+
+        store.client.run = counted  # type: ignore[method-assign]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 @contextmanager
@@ -92,13 +159,13 @@ def home_of(base: Path, name: str) -> VaultHome:
     return VaultHome("v", top / "config", top / "data" / "v", top / "cache" / "v", top / "run")
 
 
-async def begin(base: Path, keys: DeviceKeys, name: str, what: str, per: int = 0) -> None:
+async def begin(base: Path, place: Place, keys: DeviceKeys, name: str, what: str, *, per: int = 0) -> None:
     """A device that has nothing but its keys, until it has listed everything."""
     fresh = DeviceKeys(keys.vault, keys.entry, keys.cert_key_pkcs8, keys.cert_der, keys.sign_seed,
                        LocalSecret(random_bytes(32)))  # fmt: skip
-    store = Counting(DirectoryStore(base / "store"))
+    store = place.store()
     with measured(what, per=per):
-        async with open_vault(home_of(base, name), fresh, store) as vault:  # type: ignore[arg-type]
+        async with open_vault(home_of(base, name), fresh, store) as vault:
             calls = store.calls
             with measured("  of which: list everything"):
                 count = sum(1 for _ in vault.replica.walk())
@@ -106,22 +173,22 @@ async def begin(base: Path, keys: DeviceKeys, name: str, what: str, per: int = 0
     print(f"  {count:,} entries, {calls} store calls, {'from a checkpoint' if began else 'by replay'}")
 
 
-async def main(files: int, history: int, base: Path) -> None:
-    (base / "store").mkdir()
+async def main(files: int, history: int, base: Path, place: Place) -> None:
+    checkpointing._LOOK = float("inf")  # on a slow machine one would be made before it is asked for
     objects: list[tuple[str, bytes]] = []
     keys = new_keys(objects)
-    store = DirectoryStore(base / "store")
+    store = place.store()
     for name, data in objects:
         store.put(name, data, Call())
     store.close()
-    async with open_vault(home_of(base, "maker"), keys, DirectoryStore(base / "store")) as vault:
+    async with open_vault(home_of(base, "maker"), keys, place.store()) as vault:
         with measured(f"make {files:,} files"):
             ops = await fill(vault, files, history)
         print(f"  {ops:,} operations, {vault.standing.log.next_seq} segments")
         if history:
             await vault.collector.run(now=True, history=True)  # or the old versions would be in the checkpoint
-    await begin(base, keys, "replaying", "new device, by replaying all logs", per=ops)
-    async with open_vault(home_of(base, "maker"), keys, DirectoryStore(base / "store")) as vault:
+    await begin(base, place, keys, "replaying", "new device, by replaying all logs", per=ops)
+    async with open_vault(home_of(base, "maker"), keys, place.store()) as vault:
         longest = 0.0
 
         async def watch() -> None:
@@ -137,18 +204,22 @@ async def main(files: int, history: int, base: Path) -> None:
                 made = await vault.checkpointing.make()
             nursery.cancel_scope.cancel()
         assert made is not None
-        size = next((base / "store" / "c").iterdir()).stat().st_size
+        size = await vault.sender.size(made.name) or 0
         print(f"  {made.rows:,} nodes, {size / 1e6:.1f} MB; other tasks waited {longest * 1000:.0f} ms at most")
-    await begin(base, keys, "beginning", "new device, from the checkpoint")
+    await begin(base, place, keys, "beginning", "new device, from the checkpoint")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--history", type=int, default=0)
+    parser.add_argument("--drive", action="store_true")
+    parser.add_argument("--latency", type=float, default=0.15, help="seconds a call of the Drive takes")
     asked = parser.parse_args()
-    place = Path(tempfile.mkdtemp(prefix="cryptfs-new-device-", dir="/dev/shm"))
+    base = Path(tempfile.mkdtemp(prefix="cryptfs-new-device-", dir="/dev/shm"))
+    place = Drive(base, asked.latency) if asked.drive else Place(base)
     try:
-        trio.run(main, asked.files, asked.history, place)
+        trio.run(main, asked.files, asked.history, base, place)
     finally:
-        shutil.rmtree(place)
+        place.close()
+        shutil.rmtree(base)
