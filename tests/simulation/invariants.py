@@ -303,7 +303,9 @@ class Verdict:
         self._s_has_caught_up()
 
     def _s_has_caught_up(self) -> None:
-        """When everybody who may write is here and has spoken."""
+        """When everybody who may write is here and has spoken, unless a log was opened by a device that is no more."""
+        if any(machine.forked_by_hand for machine in self.sim.machines):
+            return  # who is set back a second time leaves a log in which nothing was ever written: it holds S
         judge = vault_of(self.first)
         here = {entry for machine in self.settled for entry in self.sim.entries_of(machine, judge)}
         writers = {entry for entry, who in judge.membership.resolved.roster.items() if who.role >= Tier.WRITER}
