@@ -81,8 +81,12 @@ def _tell(answer: Answer, *, history: bool) -> None:
         line(f"Rolled up {counted(answer['segments_rolled_up'], 'log segment')}.")
     if answer["log_objects_deleted"]:
         line(f"Deleted {counted(answer['log_objects_deleted'], 'log object')}.")
+    if answer["checkpoints_deleted"]:
+        line(f"Deleted {counted(answer['checkpoints_deleted'], 'old checkpoint')}.")
+    if answer["logs_held_back"]:
+        line(f"Log objects stay that could go. {answer['logs_held_back']}")
     if answer["used_again"]:
-        line(f"{counted(answer['used_again'], 'pack')} came into use again and stay.")
+        line(f"{counted(answer['used_again'], 'container')} came into use again and stay.")
     if answer["deleted"]:
         line(f"Deleted {counted(answer['deleted'], 'pack')}, {size(answer['deleted_bytes'])}.")
     for key, why in answer["left"].items():

@@ -37,6 +37,7 @@ Options for -o, which may also stand in NAME.toml, or in the environment as CRYP
   spool_size=N  bytes that may wait for the store
   history_days=N   days that old versions and the trash are kept (administrators)
   collect_hours=N  hours between everybody's word that a pack is unused and its end
+  log_days=N       days that log objects stay which two checkpoints stand for; as long as history in any case
   custodian     take over packs that others hold, once they are a day old (administrators)
   nonempty      on a directory that is not empty, whose files are then hidden
   real_owner    show owners as they are stored, not as you

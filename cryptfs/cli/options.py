@@ -17,7 +17,9 @@ _VALUES: Final[Mapping[str, frozenset[str]]] = {
     "log_level": frozenset({"error", "warning", "info", "debug"}),
 }
 _SIZES: Final = frozenset({"cache_size", "spool_size"})
-_NUMBERS: Final[Mapping[str, tuple[int, str]]] = {"history_days": (3650, "days"), "collect_hours": (8760, "hours")}
+_NUMBERS: Final[Mapping[str, tuple[int, str]]] = {
+    "history_days": (3650, "days"), "collect_hours": (8760, "hours"), "log_days": (3650, "days"),
+}  # fmt: skip
 """The largest value, and what it counts; 0 is allowed."""
 
 _SPELLED: Final[Mapping[str, tuple[str, str]]] = {

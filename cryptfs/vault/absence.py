@@ -4,7 +4,7 @@ Absence from one listing proves nothing, so nothing here acts; it says what is a
 put it back (docs/replication.md, "Missing objects").
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -20,14 +20,16 @@ from cryptfs.format.names import (
     parse_name,
     segment_name,
 )
+from cryptfs.group.ends import HeldSegment
 from cryptfs.tree.merge_containers import IN_USE
 from cryptfs.tree.places import Place
 from cryptfs.vault.info import path_of
+from cryptfs.vault.outlived import Outlived
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
 
-__all__ = ["Harm", "absent_objects", "harm_of", "in_order", "name_class", "waiting_words", "words_of"]
+__all__ = ["Harm", "absent_objects", "harm_of", "in_order", "name_class", "unshown", "waiting_words", "words_of"]
 
 _PATHS_SHOWN: Final = 3
 _PACKS_IN_USE: Final = "SELECT id FROM container WHERE place = ? AND state = ? ORDER BY id"
@@ -44,10 +46,13 @@ class Harm:
     devices: tuple[str, ...]
 
 
-def absent_objects(vault: "Vault", listed: Iterable[str], *, packs: bool = True) -> list[str]:
+def absent_objects(
+    vault: "Vault", listed: Iterable[str], *, holds: Callable[[RollupName, int], bool] | None = None, packs: bool = True
+) -> list[str]:
     """Names of objects that should be in the store and are not in `listed`, in the order to put them back in.
 
-    `listed` holds the names in `m/`, `w/`, `l/` and, with `packs`, in all folders of packs, and the genesis.
+    `listed` holds the names in `m/`, `w/`, `l/` and, with `packs`, in all folders of packs, and the genesis; `holds`
+    says whether a rollup has the segment of that number, by its name if nobody knows better.
     """
     there, rolled_up = set[str](), dict[bytes, list[RollupName]]()
     for name in listed:
@@ -58,7 +63,7 @@ def absent_objects(vault: "Vault", listed: Iterable[str], *, packs: bool = True)
             rolled_up.setdefault(parsed.log_id, []).append(parsed)
         else:
             there.add(name)
-    expected = [*vault.copies.membership_objects(), *_segments(vault, rolled_up)]
+    expected = [*vault.copies.membership_objects(), *_segments(vault, rolled_up, holds or _by_name)]
     if packs:
         rows = vault.replica.question(_PACKS_IN_USE, (WHERE_PACK, IN_USE))
         expected += [pack_name(bytes(row[0])) for row in rows]
@@ -66,13 +71,34 @@ def absent_objects(vault: "Vault", listed: Iterable[str], *, packs: bool = True)
     return in_order(name for name in expected if name not in there and name != sent_later)
 
 
-def _segments(vault: "Vault", rolled_up: dict[bytes, list[RollupName]]) -> Iterator[str]:
-    logs = vault.standing.logs
+def unshown(vault: "Vault", listed: Iterable[str]) -> dict[bytes, list[int]]:
+    """Numbers, by log, of the segments that should be in the store and do not lie there by themselves."""
+    there, found = set(listed), dict[bytes, list[int]]()
+    for log_id, one in _expected(vault):
+        if segment_name(log_id, one.seq, one.digest) not in there:
+            found.setdefault(log_id, []).append(one.seq)
+    return found
+
+
+def _segments(
+    vault: "Vault", rolled_up: dict[bytes, list[RollupName]], holds: Callable[[RollupName, int], bool]
+) -> Iterator[str]:
+    for log_id, one in _expected(vault):
+        if not any(holds(rollup, one.seq) for rollup in rolled_up.get(log_id, ())):
+            yield segment_name(log_id, one.seq, one.digest)
+
+
+def _by_name(rollup: RollupName, seq: int) -> bool:
+    return rollup.first <= seq <= rollup.last
+
+
+def _expected(vault: "Vault") -> Iterator[tuple[bytes, HeldSegment]]:
+    """Segments that were read here, by log, but for those whose time is over."""
+    logs, outlived = vault.standing.logs, Outlived(vault)
     for log_id in logs.ids():
-        rollups = rolled_up.get(log_id, [])
         for one in logs.held(log_id):
-            if not any(rollup.first <= one.seq <= rollup.last for rollup in rollups):
-                yield segment_name(log_id, one.seq, one.digest)
+            if one.prev and not outlived(log_id, one):  # one without was told of by a checkpoint
+                yield log_id, one
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -247,7 +247,7 @@ class Checker:
                 if wrong and not (isinstance(parsed, RollupName) and not await inspector.lacking(parsed)):
                     who = vault.membership.name_of_log(parsed.log_id)
                     self._problem(name, f"in the log of {who}: {wrong}", self._paths(name))
-        spared = await covered(vault.sender, vault.membership)
+        spared = await covered(vault.sender, vault.log_objects, vault.membership)
         gaps = {
             (log_id, seq)
             for log_id, log in inspector.logs.items()

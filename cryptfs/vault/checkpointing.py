@@ -27,6 +27,7 @@ from cryptfs.vault import doubts
 from cryptfs.vault.checkpoints import Ground, StoredCheckpoint, contradiction, newest_first, read_head, vouching
 from cryptfs.vault.expiry import turn
 from cryptfs.vault.logpast import heads_at, tells_the_same
+from cryptfs.vault.outlived import outliving
 from cryptfs.vault.statefile import StateFile, root_at
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ _LOOK: Final = 60.0
 """Seconds between two looks at the checkpoints in the store."""
 _TURN_S: Final = 600.0
 """Seconds that each further writer's device waits for those before it."""
+_LOOKS: Final = 10
+"""Looks without the newest checkpoint after which it counts as gone: a listing may lag."""
 _FEW_OPS: Final = 500
 _MANY_OPS: Final = 20_000
 _WEEK_MS: Final = 7 * 86_400_000
 _KEPT: Final = 8
-"""Checkpoints that are remembered, the newest."""
+"""Checkpoints that are remembered, the newest, beside those of F and the floor before."""
 _STORED: Final = "checkpoints"
 
 
@@ -95,6 +98,10 @@ class Checkpointing:
         self._vault = vault
         self._lock = trio.Lock()
         self._due_since = -1.0
+        self._bulk = (0, 0)
+        """Bytes of the logs in the store, and of the largest checkpoint: what one would let go, and what it takes."""
+        self._unshown = 0
+        """Looks in a row that did not show the newest one."""
         self._ignored: dict[str, int] = {}
         """Checkpoints that came to nothing, and how many statements were known then: with more, one looks again."""
         self._unmet: dict[str, StoredCheckpoint] = {}
@@ -174,13 +181,17 @@ class Checkpointing:
         while True:
             await trio.sleep(_LOOK)
             try:
-                await self.look()
-                if self._is_our_turn():
-                    await self.make()
+                await self.tend()
             except CryptfsError as err:
                 self._vault.upkeep.note("checkpoints", err)
             else:
                 self._vault.upkeep.over("checkpoints")
+
+    async def tend(self) -> None:
+        """Look, and make one if one is due and it is this device's turn. Raises as both."""
+        await self.look()
+        if self._is_our_turn():
+            await self.make()
 
     async def look(self) -> None:
         """Come to know the checkpoints in the store, say of each whether it is right, and move the floor.
@@ -189,7 +200,10 @@ class Checkpointing:
         """
         async with self._lock:
             vault, names = self._vault, {one.name for one in self.known}
-            for name, size in reversed(await newest_first(vault.sender, vault.membership)):
+            listed = await newest_first(vault.sender, vault.membership)
+            shown = self.newest is None or self.newest.name in {name for name, _ in listed}
+            self._unshown = 0 if shown else self._unshown + 1
+            for name, size in reversed(listed):
                 if name not in names and not self._is_ignored(name):
                     one = self._unmet.pop(name, None) or await self._read(name, size)
                     if one is not None and not await self._meet(one):
@@ -245,7 +259,9 @@ class Checkpointing:
     def remember(self, one: Known) -> None:
         """Keep what is known of a checkpoint, with the replica."""
         others = [known for known in self.known if known.name != one.name]
-        self.known = tuple(sorted([*others, one], key=lambda known: (known.stamp, known.name))[-_KEPT:])
+        ordered = sorted([*others, one], key=lambda known: (known.stamp, known.name))
+        floors = {floor.stamp for floor in outliving(self._vault.horizon)}  # however much newer the others are
+        self.known = (*(known for known in ordered[:-_KEPT] if known.stamp in floors), *ordered[-_KEPT:])
         self._vault.replica.meta_set(_STORED, _encode(self.known))
 
     def settle(self) -> None:
@@ -349,7 +365,8 @@ class Checkpointing:
             return False
         since, rows, seen_ms = (newest.stamp, newest.rows, newest.seen_ms) if newest is not None else (-1, 0, 0)
         age_ms = vault.wall_ms() - seen_ms if newest is not None else 0
-        if not is_due(self._operations_since(since), rows, age_ms):
+        due = is_due(self._operations_since(since), rows, age_ms) or self._is_gone
+        if not due and not (age_ms > _WEEK_MS and self._is_worth_it()):
             self._due_since = -1.0
             return False
         now = time.monotonic()
@@ -358,6 +375,26 @@ class Checkpointing:
         roster, me = vault.membership.resolved.roster, vault.standing.entry
         others = [entry for entry, who in roster.items() if who.role >= Tier.WRITER and entry != me]
         return now - self._due_since >= turn(me, others, vault.horizon.stable()) * _TURN_S
+
+    def weigh(self, logs: int, checkpoint: int) -> None:
+        """So many bytes the logs take in the store, and the largest checkpoint there."""
+        self._bulk = logs, checkpoint
+
+    def _is_worth_it(self) -> bool:
+        """Whether another one gives back more than it takes, be it of the same tree as the newest.
+
+        Of what was done since the floor before F the log stays, with small files that lie in it; once nothing more is
+        done, for ever.
+        """
+        newest, (first, before) = self.newest, outliving(self._vault.horizon)
+        logs, checkpoint = self._bulk
+        settled = newest is not None and newest.stamp == first.stamp
+        return settled and logs > checkpoint and self._operations_since(before.stamp) > 0
+
+    @property
+    def _is_gone(self) -> bool:
+        """Whether nobody can begin from the newest one: it was deleted, or who made it is out."""
+        return self._unshown >= _LOOKS
 
     def _objection(self) -> str:
         """Why none may be made now; empty if one may."""
@@ -379,9 +416,10 @@ class Checkpointing:
             vault.reader.flush()
             stable = vault.horizon.stable()
             newest = self.newest
-            if stable < 0 or (newest is not None and newest.stamp >= stable):
+            if stable < 0 or (newest is not None and newest.stamp >= stable and not self._is_gone):
                 return None
-            if newest is not None and not self._operations_since(newest.stamp) and not vault.trust.dispute:
+            needless = newest is not None and not self._operations_since(newest.stamp) and not self._is_gone
+            if needless and not vault.trust.dispute and not self._is_worth_it():
                 return None
             previous = newest.digest if newest is not None else b""
             made = await StateFile(vault).make(stable, previous)
@@ -395,7 +433,7 @@ class Checkpointing:
             )  # fmt: skip
             self.remember(known)
             self.settle()
-            self._due_since = -1.0
+            self._due_since, self._unshown = -1.0, 0
             vault.replica.commit()
             log.info("made the checkpoint %s of %d nodes, %d bytes", made.name, made.rows, made.size)
             return known

@@ -1,10 +1,11 @@
 """Checkpoints in the store: reading their heads, and which of them a device may begin from.
 
 A checkpoint is the word of one device about the whole tree. A device that has not seen what led there takes it from an
-owner, from a device of its own member, or from anybody for whom two other members stand up; or it has computed the same
-root itself before, or a person has compared the words (docs/replication.md, "Checkpoints").
+owner, from a device of its own member, or from anybody for whom an owner or two other members stand up; or it has
+computed the same root itself before, or a person has compared the words (docs/replication.md, "Checkpoints").
 """
 
+import hashlib
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from cryptfs.crypto.keys import KeyLabel
 from cryptfs.crypto.words import fingerprint_words
 from cryptfs.errors import HostileStore, Invalid, NeedsUpdate, NotAllowed, NotFound
 from cryptfs.format.checkpoint import CheckpointHead, RawCheckpoint, open_head, parse_checkpoint, verify_checkpoint
+from cryptfs.format.checkpoint_head import BlockRef
 from cryptfs.format.checkpoint_logs import LogPast, past_of_logs
 from cryptfs.format.codec import Ext
 from cryptfs.format.limits import CHECKPOINT_HEAD_MAX
@@ -34,9 +36,11 @@ __all__ = [
     "Vouching",
     "contradiction",
     "ground",
+    "is_sound",
     "is_whole",
     "newest_first",
     "read_head",
+    "suffices",
     "vouchers",
 ]
 
@@ -49,6 +53,10 @@ _LOOKED_AT: Final = 32
 _DIGESTS: Final = 1
 """Extension of a segment: digests of the checkpoints that its attestations are about, 32 bytes each."""
 _DIGEST: Final = 32
+_VOUCHERS: Final = 2
+"""Members beside its author who have to stand up for a checkpoint of somebody who is no owner."""
+_PIECE: Final = 8 << 20
+"""Bytes of blocks that are asked for at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,7 @@ class Ground(Enum):
     OWN = "made by a device of the same member"
     OWNER = "made by an owner"
     KNOWN = "this device has known its root before"
-    VOUCHED = "two other members stand up for it"
+    VOUCHED = "an owner, or two other members, stand up for it"
     NONE = "nobody known here stands up for it"
 
 
@@ -126,7 +134,23 @@ async def read_head(sender: Sender, membership: Membership, name: str, size: int
     return StoredCheckpoint(name, raw, head, past)
 
 
-async def covered(sender: Sender, membership: Membership) -> dict[bytes, int]:
+async def is_sound(sender: Sender, one: StoredCheckpoint) -> bool:
+    """Whether the store gives back every block of a checkpoint as its head says. Raises StoreError."""
+    blocks = [ref for table in one.head.tables for ref in table.blocks]
+    while blocks:
+        first, length, piece = blocks[0].off, 0, list[BlockRef]()
+        while blocks and (not piece or length + blocks[0].len <= _PIECE):
+            piece.append(blocks.pop(0))
+            length += piece[-1].len
+        data = await sender.get(one.name, one.raw.blocks_at + first, length, seconds=600.0)
+        view = memoryview(data)
+        for ref in piece:
+            if hashlib.sha256(view[ref.off - first : ref.off - first + ref.len]).digest() != ref.hash:
+                return False
+    return True
+
+
+async def covered(sender: Sender, objects: LogObjects, membership: Membership) -> dict[bytes, int]:
     """The highest segment by log in checkpoints that a device may believe which has seen nothing. Raises StoreError."""
     highest: dict[bytes, int] = {}
     for name, size in await newest_first(sender, membership):
@@ -134,7 +158,8 @@ async def covered(sender: Sender, membership: Membership) -> dict[bytes, int]:
             one = await read_head(sender, membership, name, size)
         except (HostileStore, NeedsUpdate, NotAllowed, NotFound):
             continue
-        if ground(one, membership, forget(membership.vault)) is not Ground.NONE:
+        believed = ground(one, membership, forget(membership.vault)) is not Ground.NONE
+        if believed or suffices(await vouchers(one, objects, membership)):
             for head in one.head.heads:
                 highest[head.log] = max(head.seq, highest.get(head.log, -1))
     return highest
@@ -202,30 +227,38 @@ def vouching(digests: Iterable[bytes]) -> tuple[Ext, ...]:
     return (Ext(_DIGESTS, False, said),) if said else ()
 
 
-async def vouchers(one: StoredCheckpoint, objects: LogObjects, membership: Membership) -> set[bytes]:
-    """Members, but for its author, whose segments above it say that they have found the same. Raises StoreError.
+async def vouchers(one: StoredCheckpoint, objects: LogObjects, membership: Membership) -> dict[bytes, int]:
+    """Members, but for its author, whose segments above it say that they have found the same; with their role.
 
+    Raises StoreError.
     The segments are judged by their signatures alone: all else would take the state first.
     """
     roster, graph = membership.resolved.roster, membership.graph
     heads = {head.log: head.seq for head in one.head.heads}
-    author, found = roster[one.raw.author].member, set[bytes]()
+    author, found = roster[one.raw.author].member, dict[bytes, int]()
     for name in sorted(await objects.look()):
         parsed = parse_name(name)
         if not isinstance(parsed, SegmentName | RollupName) or _last(parsed) <= heads.get(parsed.log_id, -1):
             continue
         owner = graph.log_owner(parsed.log_id)
         entry = roster.get(owner.entry) if owner is not None else None
-        if owner is None or entry is None or entry.role < Tier.WRITER or entry.member in {author, *found}:
+        if owner is None or entry is None or entry.member == author:
+            continue
+        if entry.role < Tier.WRITER or entry.role <= found.get(entry.member, -1):
             continue
         try:
             raws = await objects.segments(name)
         except (HostileStore, NeedsUpdate, NotFound):
             continue
         if any(_vouches(raw, parsed.log_id, owner.sign_pub, membership, one) for raw in raws):
-            found.add(entry.member)
+            found[entry.member] = entry.role
     objects.forget_bytes()
     return found
+
+
+def suffices(who: Mapping[bytes, int]) -> bool:
+    """Whether these `vouchers` are enough. An owner's word for the very object is as good as if he had made it."""
+    return len(who) >= _VOUCHERS or any(role >= Tier.OWNER for role in who.values())
 
 
 def _last(name: SegmentName | RollupName) -> int:

@@ -3,7 +3,7 @@
     RETIRE   containers of this device's log of which nothing is used, or what is was copied elsewhere (`retiring.py`)
     WAIT     until every log has acknowledged that, and then a comfort delay
     RECHECK  what was used again meanwhile goes back into use
-    DELETE   the object, if it is a pack; body2 of a segment goes with its log
+    DELETE   the object, if it is a pack; body2 of a segment goes with its log (`logdeletion.py`)
 
 Each step begins from what is in the replica, so a run may end anywhere and the next one goes on. Waiting alone deletes
 nothing: what counts is the word of every device that may write.
@@ -21,8 +21,11 @@ from cryptfs.format.names import pack_name
 from cryptfs.format.operation import Unretire
 from cryptfs.tree.places import Place
 from cryptfs.tree.retirement import Retirement
+from cryptfs.vault.estates import tended_logs
 from cryptfs.vault.expiry import expire
 from cryptfs.vault.holding import TRIES, Holding
+from cryptfs.vault.logdeletion import LogDeletion
+from cryptfs.vault.oldcheckpoints import delete_old_checkpoints
 from cryptfs.vault.retiring import Retiring, Say, wheres
 from cryptfs.vault.rollups import Rollups
 from cryptfs.vault.saying import say_in_log
@@ -49,9 +52,9 @@ class Waiting:
 class Collected:
     """What a run did, and what is left: packs and bytes of the store; `rolled_up`: segments of the log.
 
-    `held_back`: why nothing was done, empty if something could be. `waiting`: whose word is missing. `comfort_ms`: when
-    the earliest of what waits for the delay alone may go, 0 if nothing does. `left`: objects that could not be
-    repacked or deleted, and why.
+    `held_back`: why nothing was done, empty if something could be; `logs_held_back`: why log objects stay that could
+    go. `waiting`: whose word is missing. `comfort_ms`: when the earliest of what waits for the delay alone may go, 0 if
+    nothing does. `left`: objects that could not be repacked or deleted, and why.
     """
 
     expired: int = -1
@@ -63,6 +66,10 @@ class Collected:
     used_again: int = 0
     rolled_up: int = 0
     log_objects_deleted: int = 0
+    log_bytes_deleted: int = 0
+    """Of what is behind the floor alone; what lies in rollups is there once more."""
+    checkpoints_deleted: int = 0
+    logs_held_back: str = ""
     remaining: int = 0
     remaining_bytes: int = 0
     waiting: list[Waiting] = field(default_factory=list)
@@ -82,6 +89,9 @@ class Collected:
             "used_again": self.used_again,
             "segments_rolled_up": self.rolled_up,
             "log_objects_deleted": self.log_objects_deleted,
+            "log_bytes_deleted": self.log_bytes_deleted,
+            "checkpoints_deleted": self.checkpoints_deleted,
+            "logs_held_back": self.logs_held_back,
             "remaining": self.remaining,
             "remaining_bytes": self.remaining_bytes,
             "waiting_for": [
@@ -106,6 +116,7 @@ class Collector:
         self._holding = Holding(vault)
         self._retiring = Retiring(vault, self._holding)
         self._rollups = Rollups(vault)
+        self._log_deletion = LogDeletion(vault)
         self._lock = trio.Lock()
         self.last: Collected | None = None
         """Outcome of the last run."""
@@ -138,9 +149,9 @@ class Collector:
         await self._retire(done, everything=now, say=say)
         self._note()
         self._hear()
-        await self._delete(done, now=now, say=say)
+        bodies = await self._delete(done, now=now, say=say)
         self._tell_what_waits(done, now=now)
-        await self._roll_up(done, now=now, say=say)
+        await self._tidy_logs(bodies, done, now=now, say=say)
         vault.replica.commit()
 
     def _objection(self) -> str:
@@ -171,12 +182,20 @@ class Collector:
             say(f"Retiring {done.retired} packs.")
             await say_in_log(self._vault, retired.ops)
 
-    async def _roll_up(self, done: Collected, *, now: bool, say: Say) -> None:
-        rolled = await self._rollups.run(now=now)
-        done.rolled_up, done.log_objects_deleted = rolled.segments, rolled.deleted
-        done.left.update(rolled.left)
-        if rolled.made or rolled.deleted:
-            say(f"Rolled up {rolled.segments} segments of the log, deleted {rolled.deleted} objects of it.")
+    async def _tidy_logs(self, bodies: set[Place], done: Collected, *, now: bool, say: Say) -> None:
+        """`bodies`: what lies in segments and is unused, as everybody has acknowledged."""
+        logs = tended_logs(self._vault)
+        shed = await self._log_deletion.run(logs, bodies, now=now)
+        rolled = await self._rollups.run(logs, now=now)
+        done.rolled_up, done.log_objects_deleted = rolled.segments, rolled.deleted + shed.deleted
+        done.log_bytes_deleted, done.logs_held_back = shed.deleted_bytes, shed.held_back
+        done.left.update(rolled.left | shed.left)
+        done.checkpoints_deleted = await delete_old_checkpoints(self._vault, done.left, now=now)
+        sizes = [stat.size for stat in await self._vault.sender.stats("c/")]
+        logs_size = sum(stat.size for stat in await self._vault.sender.stats("l/"))
+        self._vault.checkpointing.weigh(logs_size, max(sizes, default=0))
+        if rolled.made or done.log_objects_deleted:
+            say(f"Rolled up {rolled.segments} log segments, deleted {done.log_objects_deleted} log objects.")
 
     # ---- wait -----------------------------------------------------------------------------------------------------
 
@@ -212,17 +231,19 @@ class Collector:
 
     # ---- recheck and delete -----------------------------------------------------------------------------------------
 
-    async def _delete(self, done: Collected, *, now: bool, say: Say) -> None:
+    async def _delete(self, done: Collected, *, now: bool, say: Say) -> set[Place]:
+        """Delete packs; returns body2 of segments that only their log keeps."""
         vault = self._vault
         free, again = await self._recheck(now=now)
         if again:
             done.used_again = len(again)
-            say(f"{len(again)} packs are in use again.")
+            say(f"{len(again)} containers are in use again.")
             await say_in_log(vault, [Unretire(some) for some in wheres(again)])
             self._note()
-        sizes = {one.place: self._size(one) for one in free}
-        for number, one in enumerate(free, 1):
-            say(f"Deleting {number} of {len(free)} packs.")
+        packs = [one for one in free if one.where == WHERE_PACK]
+        sizes = {one.place: self._size(one) for one in packs}
+        for number, one in enumerate(packs, 1):
+            say(f"Deleting {number} of {len(packs)} packs.")
             vault.faults.step("collect.delete")
             try:
                 await vault.sender.delete(pack_name(one.id))
@@ -233,6 +254,7 @@ class Collector:
             vault.cache.forget(one.place)
             done.deleted += 1
             done.deleted_bytes += sizes[one.place]
+        return {one.place for one in free if one.where == WHERE_BODY2}
 
     async def _recheck(self, *, now: bool) -> tuple[list[Retirement], list[Place]]:
         """What may be deleted, and what is used again. Each portion is decided in a moment of its own.
@@ -242,7 +264,8 @@ class Collector:
         """
         free: list[Retirement] = []
         again: list[Place] = []
-        left = [one for one in self._vault.replica.retirements.all() if self._is_due(one, now=now)]
+        bound = self._log_deletion.bound(now=now)
+        left = [one for one in self._vault.replica.retirements.all() if self._is_due(one, bound, now=now)]
         while left:
             portion = self._holding.portion(left, lambda one: one.place)
             ready, used = await self._decide(portion)
@@ -263,8 +286,10 @@ class Collector:
                 return ready, set(found.ranges) | self._holding.pinned()
         return [], set()
 
-    def _is_due(self, one: Retirement, *, now: bool) -> bool:
-        if one.where != WHERE_PACK or one.gone or one.acked_ms is None:
+    def _is_due(self, one: Retirement, bound: int, *, now: bool) -> bool:
+        if one.gone or one.acked_ms is None:
+            return False
+        if one.where != WHERE_PACK and not self._log_deletion.is_concerned(one, bound):
             return False
         return now or self._vault.wall_ms() - one.acked_ms >= self._vault.options.collect_delay_s * 1000
 

@@ -19,11 +19,12 @@ import trio
 
 from cryptfs.crypto.keys import chance
 from cryptfs.errors import CryptfsError, StoreError
-from cryptfs.format.names import GENESIS, PackName, parse_name
+from cryptfs.format.names import GENESIS, PackName, SegmentName, parse_name
 from cryptfs.store.base import Cap
-from cryptfs.vault.absence import Harm, absent_objects, harm_of, in_order, waiting_words, words_of
+from cryptfs.vault.absence import Harm, absent_objects, harm_of, in_order, unshown, waiting_words, words_of
 from cryptfs.vault.bodies import MISSING
 from cryptfs.vault.copies import Copy
+from cryptfs.vault.wholerollups import WholeRollups
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
@@ -99,6 +100,7 @@ class Healer:
         """What the last look for it found missing, and since when."""
         self._waiting: dict[bytes, float] = {}
         """Logs that cannot be read on, and since when."""
+        self._rollups = WholeRollups(vault)
         self._next_look = self._next_packs = 0.0
         self._away = 0.0
         """Since when the store has not answered; 0.0 if it does."""
@@ -136,7 +138,7 @@ class Healer:
         for name in self._missing():
             self._due.setdefault(name, now + _PATIENCE + chance().uniform(0.0, _DELAY))
         self._due = {name: due for name, due in self._due.items() if name in self._missing()}
-        due = [name for name, at in self._due.items() if now >= at]
+        due = [name for name, at in self._due.items() if now >= at and not self._may_be_over(name)]
         if due and self._may_heal():
             await self.put_back(in_order(due), log.info)
             for name in due:  # what could not be put back now is tried again in an hour
@@ -147,6 +149,11 @@ class Healer:
         damaged = self._vault.cache.damaged
         absent = {name for name, since in self._absent.items() if self._now() - since >= _SOON}
         return {name for name, why in damaged.items() if why == MISSING} | absent
+
+    def _may_be_over(self, name: str) -> bool:
+        """Whether this device is so far behind in a log that it cannot tell what is missing from what was deleted."""
+        parsed = parse_name(name)
+        return isinstance(parsed, SegmentName) and parsed.log_id in self._vault.reader.gaps()
 
     def _may_heal(self) -> bool:
         vault = self._vault
@@ -163,7 +170,7 @@ class Healer:
             listed += await vault.sender.list("p")
         if await vault.sender.size(GENESIS) is not None:
             listed.append(GENESIS)
-        found = set(absent_objects(vault, listed, packs=packs))
+        found = set(await self._absent_from(listed, packs=packs))
         if not packs:
             found |= {name for name in self._absent if isinstance(parse_name(name), PackName)}
         self._absent = {name: self._absent.get(name, now) for name in found}
@@ -225,7 +232,12 @@ class Healer:
         await vault.exchange.pull()
         listed = await vault.sender.list("")
         known = {name for name, why in vault.cache.damaged.items() if why == MISSING}
-        return await self.put_back(in_order({*absent_objects(vault, listed), *known}), say)
+        return await self.put_back(in_order({*await self._absent_from(listed), *known}), say)
+
+    async def _absent_from(self, listed: list[str], *, packs: bool = True) -> list[str]:
+        """See `absent_objects`. A rollup stands for segments only once it was read. Raises StoreError."""
+        await self._rollups.learn(listed, unshown(self._vault, listed))
+        return absent_objects(self._vault, listed, holds=self._rollups.may_hold, packs=packs)
 
     async def put_back(self, names: list[str], say: Say) -> Healed:
         """Put back those of the objects that are not there, in this order. Raises as `heal`."""

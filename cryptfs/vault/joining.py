@@ -107,7 +107,7 @@ class Joining:
         anchors = {one for one in (token.as_of, as_of) if one is not None}
         present = {one: await _is_there(objects, one) for one in anchors}
         if not all(present.values()):  # tidied away, perhaps: then a checkpoint has it
-            covers = await covered(sender, membership)
+            covers = await covered(sender, objects, membership)
             present = {one: found or covers.get(one.log, -1) >= one.seq for one, found in present.items()}
         check_first_view(token, membership, present.__getitem__, as_of)
         if self._kept is not None and self._kept.name:

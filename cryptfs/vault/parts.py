@@ -22,6 +22,7 @@ _FROM_OPTIONS: Final = (
     ("spool_size", "spool_bytes", 1),
     ("history_days", "history_s", 86_400),
     ("collect_hours", "collect_delay_s", 3_600),
+    ("log_days", "log_delay_s", 86_400),
 )
 """Mount options that are numbers: name, field, and what one of them counts."""
 
@@ -33,6 +34,7 @@ class VaultOptions:
     `history_s`: seconds that old versions and the trash are kept; `collect_delay_s`: seconds between everybody's word
     that a pack is unused and its end; `settle_s`: seconds until what was saved in small pieces is copied together;
     `rollup_delay_s`: seconds between everybody's word that segments were read, and their end as objects of their own.
+    `log_delay_s`: seconds, as long as history at least, that log objects stay which checkpoints stand for.
     `custodian`: whether this device takes over what others hold, and what their accounts own.
     """
 
@@ -43,6 +45,7 @@ class VaultOptions:
     collect_delay_s: float = 86_400
     settle_s: float = 7 * 86_400
     rollup_delay_s: float = 86_400
+    log_delay_s: float = 30 * 86_400
     custodian: bool = False
 
     @classmethod

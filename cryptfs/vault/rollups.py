@@ -1,4 +1,4 @@
-"""Rolls up this device's own log: many small objects become one, and later the small ones are deleted.
+"""Rolls up logs, this device's own and ended ones: many small objects become one, later the small ones are deleted.
 
     ROLL UP  more than 64 segments that are older than ten minutes: one object with all of them, byte for byte
     WAIT     until every counted log has acknowledged the last of them, and a day
@@ -13,6 +13,7 @@ run goes on.
 
 import hashlib
 import logging
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -26,7 +27,9 @@ from cryptfs.format.rollup import build_rollup
 from cryptfs.format.segment import verify_segment
 from cryptfs.store.base import Stat
 from cryptfs.vault.logobjects import key_of
+from cryptfs.vault.logpast import heads_at
 from cryptfs.vault.stability import owing, sight_of
+from cryptfs.vault.wholerollups import read_whole
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault
@@ -45,7 +48,8 @@ _AT_ONCE: Final = 32
 """Rollups made in one run."""
 _CHECK_AT_ONCE: Final = 4
 """Rollups in this device's name that one run looks into because it does not remember having made them."""
-_NOTED: Final = "rollups"
+_NOTED: Final = "rollups/"
+"""And the log, in hex."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(dict[str, int]).decode
@@ -64,10 +68,13 @@ class Covered(NamedTuple):
         return self.last - self.first + 1
 
 
-def choose(singles: Mapping[int, int], rollups: Iterable[Covered], many: int, target: int) -> Covered | None:
+def choose(
+    singles: Mapping[int, int], rollups: Iterable[Covered], many: int, target: int, parts: Sequence[int] = ()
+) -> Covered | None:
     """What to roll up next: None if there is nothing to gain.
 
-    `many`: segments that may lie by themselves; `target`: bytes of a rollup.
+    `many`: segments that may lie by themselves; `target`: bytes of a rollup; `parts`: ascending, numbers at which
+    another part of the log begins that may be deleted at another time, so nothing is put together across.
 
     `singles`: size in bytes of each segment, by number, that lies by itself and is old enough; `rollups`: what is
     rolled up already. The result is a run of numbers with the sum of their sizes: segments that are in no rollup, at
@@ -80,11 +87,12 @@ def choose(singles: Mapping[int, int], rollups: Iterable[Covered], many: int, ta
     for at, first in enumerate(bare):
         run = Covered(first, first, singles[first])
         for seq in bare[at + 1 :]:
-            if seq != run.last + 1 or run.size + singles[seq] > target:
+            if seq != run.last + 1 or run.size + singles[seq] > target or seq in parts:
                 break
             run = Covered(first, seq, run.size + singles[seq])
         if run.length > 1:
-            return _with_earlier(run, known, target)
+            whole = [one for one in known if bisect_right(parts, one.first) == bisect_right(parts, run.first)]
+            return _with_earlier(run, whole, target)
     return None
 
 
@@ -119,8 +127,9 @@ class RolledUp:
 
 @dataclass(slots=True)
 class _Own:
-    """The objects of the own log: single segments that count, by number, and rollups."""
+    """The objects of a log that is rolled up here: single segments that count, by number, and rollups."""
 
+    log: bytes
     singles: dict[int, Stat] = field(default_factory=dict)
     rollups: dict[RollupName, Stat] = field(default_factory=dict)
 
@@ -133,10 +142,18 @@ class Rollups:
         self._foreign: set[RollupName] = set()
         """In this device's name, and not what they should be."""
 
-    async def run(self, *, now: bool) -> RolledUp:
-        """One run; `now` waives the day. Raises StoreError, HostileStore, LocalDisk; whatever was done stays done."""
+    async def run(self, logs: Iterable[bytes], *, now: bool) -> RolledUp:
+        """One run on these logs; `now` waives the day.
+
+        Raises StoreError, HostileStore, LocalDisk; whatever was done stays done.
+        """
         done = RolledUp()
-        own = await self._look()
+        for log_id in logs:
+            await self._run(log_id, done, now=now)
+        return done
+
+    async def _run(self, log_id: bytes, done: RolledUp, *, now: bool) -> None:
+        own = await self._look(log_id)
         noted = await self._note(own, done)
         for _ in range(_AT_ONCE):
             chosen = self._choose(own, noted)
@@ -144,14 +161,13 @@ class Rollups:
                 break
             await self._make(chosen, own, noted, done)
         await self._tidy(own, noted, done, 0 if now else int(self._vault.options.rollup_delay_s * 1000))
-        return done
 
     # ---- what there is ----------------------------------------------------------------------------------------------
 
-    async def _look(self) -> _Own:
-        """What the store has of this device's log, and counts: not what a copy of the device put there."""
-        vault, own = self._vault, _Own()
-        log_id, logs = vault.standing.log_id, vault.standing.logs
+    async def _look(self, log_id: bytes) -> _Own:
+        """What the store has of a log, and counts: not what a copy of its device put there."""
+        vault, own = self._vault, _Own(log_id)
+        logs = vault.standing.logs
         last = logs.state(log_id).taken - 1
         for stat in await vault.sender.stats(log_prefix(log_id)):
             name = parse_name(stat.key)
@@ -169,45 +185,33 @@ class Rollups:
         What is lost of that only delays.
         """
         replica, now = self._vault.replica, self._vault.wall_ms()
-        kept = replica.meta_get(_NOTED)
+        kept = replica.meta_get(_NOTED + own.log.hex())
         known = _decode(kept) if kept is not None else {}
         noted = {key_of(name): known[key_of(name)] for name in own.rollups if key_of(name) in known}
         unknown = [name for name in own.rollups if key_of(name) not in noted and name not in self._foreign]
         for name in sorted(unknown, key=lambda one: (one.first, one.last))[:_CHECK_AT_ONCE]:
             if await self._read(name, done) is not None:
                 noted[key_of(name)] = now
-        self._remember(noted)
+        self._remember(own, noted)
         return noted
 
-    def _remember(self, noted: dict[str, int]) -> None:
-        self._vault.replica.meta_set(_NOTED, _encode(noted))
+    def _remember(self, own: _Own, noted: dict[str, int]) -> None:
+        self._vault.replica.meta_set(_NOTED + own.log.hex(), _encode(noted))
 
     async def _read(self, name: RollupName, done: RolledUp) -> list[bytes] | None:
         """The segments in a rollup, as the store has it now; None if not all of them are ours, in order and sound."""
-        vault, logs = self._vault, self._vault.standing.logs
-        owner = vault.membership.graph.log_owner(name.log_id)
         try:
-            raws = await vault.log_objects.segments(key_of(name))
-            for seq, raw in enumerate(raws, name.first):
-                if (raw.log_id, raw.seq) != (name.log_id, seq) or raw.digest != logs.digest_at(name.log_id, seq):
-                    break
-                if owner is not None:
-                    verify_segment(raw, owner.sign_pub)
-            else:
-                if len(raws) == name.last - name.first + 1 and owner is not None:
-                    return [raw.data for raw in raws]
-            why = "a rollup does not hold what its name says"
+            return await read_whole(self._vault, name)
         except (NotFound, HostileStore, NeedsUpdate) as err:
-            why = str(err)
-        done.left[key_of(name)] = why
-        self._foreign.add(name)
-        return None
+            done.left[key_of(name)] = str(err)
+            self._foreign.add(name)
+            return None
 
     # ---- rolling up -------------------------------------------------------------------------------------------------
 
     def _choose(self, own: _Own, noted: Mapping[str, int]) -> Covered | None:
         vault = self._vault
-        logs, log_id = vault.standing.logs, vault.standing.log_id
+        logs, log_id = vault.standing.logs, own.log
         horizon = vault.wall_ms() - _SETTLED_MS
         settled = {
             seq: stat.size
@@ -215,16 +219,22 @@ class Rollups:
             if stat.mtime_ms <= horizon and (moment := logs.moment(log_id, seq)) is not None and moment[1] <= horizon
         }
         rollups = [Covered(one.first, one.last, stat.size) for one, stat in own.rollups.items() if key_of(one) in noted]
-        return choose(settled, rollups, _MANY, _TARGET)
+        return choose(settled, rollups, _MANY, _TARGET, self._parts(log_id))
+
+    def _parts(self, log_id: bytes) -> list[int]:
+        """Where the log is cut by states that everybody has vouched for: what lies before may go together some day."""
+        logs, horizon = self._vault.standing.logs, self._vault.horizon
+        heads = (heads_at(logs, floor.stamp) or () for floor in horizon.floors())
+        return sorted({head.seq + 1 for some in heads for head in some if head.log == log_id})
 
     async def _make(self, chosen: Covered, own: _Own, noted: dict[str, int], done: RolledUp) -> None:
         vault = self._vault
-        log_id, logs = vault.standing.log_id, vault.standing.logs
+        log_id, logs = own.log, vault.standing.logs
         segments = []
         for seq in range(chosen.first, chosen.last + 1):
             digest = logs.digest_at(log_id, seq)
             if digest is None:
-                raise NotFound(f"segment {seq} of this device's log is not known here")
+                raise NotFound(f"segment {seq} of a log is not known here")
             copy = await vault.copies.find(segment_name(log_id, seq, digest))
             segments.append(copy if isinstance(copy, bytes) else await self._from_store(log_id, seq, digest))
         data = build_rollup(vault.vault_id, log_id, chosen.first, segments)
@@ -233,7 +243,7 @@ class Rollups:
         await vault.sender.put(name, data)  # one try: whoever may write can put junk under a name that he computed
         vault.faults.step("rollup.made")
         noted[name] = vault.wall_ms()
-        self._remember(noted)
+        self._remember(own, noted)
         parsed = parse_name(name)
         if isinstance(parsed, RollupName):
             own.rollups[parsed] = Stat(name, len(data), vault.wall_ms(), "")
@@ -257,15 +267,15 @@ class Rollups:
         for name in largest:
             since = noted.get(key_of(name))
             stat = own.rollups.get(name)
-            if since is None or stat is None or max(since, stat.mtime_ms) > horizon or self._owing(name.last):
+            if since is None or stat is None or max(since, stat.mtime_ms) > horizon or self._owing(name):
                 continue
             inside = self._inside(name, own)
             if inside and (segments := await self._read(name, done)) is not None:
                 await self._delete(name, inside, segments, own, done)
 
-    def _owing(self, seq: int) -> bool:
+    def _owing(self, name: RollupName) -> bool:
         standing = self._vault.standing
-        return bool(owing(sight_of(standing.membership, standing.logs, standing.log_id), seq))
+        return bool(owing(sight_of(standing.membership, standing.logs, name.log_id), name.last))
 
     def _inside(self, name: RollupName, own: _Own) -> list[_Small]:
         found: list[_Small] = []

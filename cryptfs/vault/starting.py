@@ -30,6 +30,7 @@ from cryptfs.vault.checkpoints import (
     is_whole,
     newest_first,
     read_head,
+    suffices,
     vouchers,
 )
 from cryptfs.vault.disk import local_disk
@@ -156,12 +157,9 @@ async def judge(vault: "Vault", name: str, size: int, own_head: LogHead | None) 
         log.warning("the checkpoint %s is not begun from: %s", name, why)
         return None
     why_trusted = vault.checkpointing.knows(one) or ground(one, membership, memory)
-    if why_trusted is Ground.NONE and len(await vouchers(one, vault.log_objects, membership)) >= _VOUCHERS:
+    if why_trusted is Ground.NONE and suffices(await vouchers(one, vault.log_objects, membership)):
         why_trusted = Ground.VOUCHED
     return Candidate(one, why_trusted)
-
-
-_VOUCHERS: Final = 2
 
 
 def _beyond(one: StoredCheckpoint, own_head: LogHead | None) -> str:

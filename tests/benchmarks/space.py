@@ -1,5 +1,6 @@
 """How many bytes a store holds against live data, after a long life: `python -m tests.benchmarks.space --ops 20000`.
 
+And what it takes a new device to open the vault then: `--ops 1000000` with the options that docs/performance.md names.
 Several devices on a store in memory overwrite, change in parts, make, remove and rename files; days pass by their own
 clocks, without waiting. Every day everybody reads, acknowledges and collects, as mounts do by themselves. In the end
 nobody writes any more, forty days pass, and what is left is counted.
@@ -16,15 +17,15 @@ import trio
 
 from cryptfs.format.names import root_inode
 from cryptfs.format.operation import KIND_FILE, Rename, Unlink
-from cryptfs.store import Call
+from cryptfs.store import Call, SimStore
+from cryptfs.vault.opening import open_vault
+from cryptfs.vault.starting import Beginning
 from cryptfs.vault.upkeep import Upkeep
 from cryptfs.vault.vault import Vault
 from tests.vault.collection_group import Group
 from tests.vault.vault_workshop import make_file
 
 DAY_MS = 86_400_000
-OPS_A_SEAL = 20
-OPS_A_DAY = 500
 QUIET_DAYS = 40
 
 
@@ -35,6 +36,8 @@ class Outcome:
     live: int
     stored: dict[str, tuple[int, int]]
     segments: int
+    opened: str = ""
+    """What it took a device that had nothing to open the vault, in words."""
 
     @property
     def packs(self) -> float:
@@ -50,11 +53,12 @@ class Outcome:
 class Life:
     """One history: same arguments, same calls."""
 
-    def __init__(self, group: Group, files: int, largest: int) -> None:
+    def __init__(self, group: Group, files: int, largest: int, rhythm: tuple[int, int]) -> None:
         self._group = group
         self._rng = group.rng
         self._files = files
         self._largest = largest
+        self._ops_a_seal, self._ops_a_day = rhythm
         self._now_ms = time.time_ns() // 1_000_000
         for member in group.members:
             member.vault.wall_ms = lambda: self._now_ms  # type: ignore[method-assign]
@@ -64,9 +68,9 @@ class Life:
         for number in range(1, ops + 1):
             member = self._rng.choice(self._group.members)
             await self._act(member.vault)
-            if number % OPS_A_SEAL == 0:
+            if number % self._ops_a_seal == 0:
                 await member.vault.sealer.seal()
-            if number % OPS_A_DAY == 0:
+            if number % self._ops_a_day == 0:
                 await self._day()
         for _ in range(QUIET_DAYS):
             await self._day()
@@ -78,6 +82,14 @@ class Life:
             await member.vault.sync()
             await member.vault.acknowledging.now()
         for member in self._group.members:
+            await member.vault.exchange.pull()
+            await member.vault.checkpointing.tend()
+        for member in self._group.members:
+            await member.vault.checkpointing.look()
+            await member.vault.acknowledging.now()
+        for member in self._group.members:
+            await member.vault.exchange.pull()
+            await member.vault.checkpointing.look()
             await member.vault.collector.run()
 
     async def _act(self, vault: Vault) -> None:
@@ -128,12 +140,42 @@ class Life:
         return Outcome(live, stored, sum(logs.state(one).next_seq for one in logs.ids()))
 
 
-async def measure(base: Path, *, ops: int, devices: int, files: int, largest: int, seed: int) -> Outcome:
+class Counted(SimStore):
+    """Counts the bytes that are read from it."""
+
+    bytes_read = 0
+
+    def get(self, key: str, call: Call, start: int = 0, length: int | None = None) -> bytes:
+        data = super().get(key, call, start, length)
+        self.bytes_read += len(data)
+        return data
+
+
+async def open_anew(group: Group, like: Vault) -> str:
+    """Open the vault on a device that has nothing but its keys; it has the same tree."""
+    assert group.late is not None
+    store, began, cpu = Counted(group.world, 99), time.perf_counter(), time.process_time()
+    async with open_vault(group.late.home, group.late.keys, store) as vault:
+        wall, used = time.perf_counter() - began, time.process_time() - cpu
+        if Beginning.of(vault) is None:
+            raise SystemExit("it did not begin from a checkpoint")
+        if vault.replica.count_nodes() != like.replica.count_nodes():
+            raise SystemExit("it has another tree")
+        return (
+            f"{vault.replica.count_nodes()} nodes, {wall:.1f} s ({used:.1f} s of CPU), {store.calls.total()} calls, "
+            f"{store.bytes_read / 1e6:.1f} MB"
+        )
+
+
+async def measure(
+    base: Path, *, ops: int, devices: int, files: int, largest: int, seed: int, rhythm: tuple[int, int] = (20, 500)
+) -> Outcome:
     """One history; background tasks must stand still (`stand_still`)."""
     async with trio.open_nursery() as nursery:
         group = Group(base, seed)
-        await group.found(nursery, devices - 1)
-        outcome = await Life(group, files, largest).run(ops)
+        await group.found(nursery, devices - 1, late=True)
+        outcome = await Life(group, files, largest, rhythm).run(ops)
+        outcome.opened = await open_anew(group, group.members[0].vault)
         for member in group.members:
             member.closing.set()
     return outcome
@@ -151,6 +193,8 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=3)
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--largest", type=int, default=1_500_000)
+    parser.add_argument("--ops-a-seal", type=int, default=20)
+    parser.add_argument("--ops-a-day", type=int, default=500)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     given = parser.parse_args()
     print(f"seed {given.seed}")
@@ -160,13 +204,14 @@ def main() -> None:
         outcome = trio.run(
             lambda: measure(
                 Path(base) / "space", ops=given.ops, devices=given.devices, files=given.files, largest=given.largest,
-                seed=given.seed,
+                seed=given.seed, rhythm=(given.ops_a_seal, given.ops_a_day),
             )
         )  # fmt: skip
     print(f"{given.ops} operations, {outcome.segments} segments, {time.perf_counter() - began:.0f} s")
     print(f"live {outcome.live / 1e6:.1f} MB")
     for folder, (count, size) in sorted(outcome.stored.items()):
         print(f"{folder}/ {count} objects, {size / 1e6:.1f} MB")
+    print(f"a new device opens it: {outcome.opened}")
     print(f"packs {outcome.packs:.2f} x live, everything {outcome.all:.2f} x live")
 
 

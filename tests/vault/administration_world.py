@@ -22,7 +22,7 @@ from cryptfs.vault.home import VaultHome
 from cryptfs.vault.joining import Joining
 from cryptfs.vault.opening import open_vault
 from cryptfs.vault.upload import Sender
-from cryptfs.vault.vault import Vault
+from cryptfs.vault.vault import Vault, VaultOptions
 
 WEEK_MS = 7 * 86_400_000
 
@@ -60,9 +60,9 @@ class Device:
         return home
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Vault]:
+    async def open(self, options: VaultOptions | None = None) -> AsyncIterator[Vault]:
         try:
-            async with open_vault(self.home, self.keys, self.store()) as vault:
+            async with open_vault(self.home, self.keys, self.store(), options) as vault:
                 yield vault
         except BaseExceptionGroup as group:
             raise cause(group) from None  # trio wraps what a test expects

@@ -53,7 +53,11 @@ class Member:
             delete = vault.sender.delete
 
             async def told(key: str) -> None:
-                """27: only the holder deletes, and of logs only who writes them."""
+                """27: only the holder deletes, of logs only who writes them, of checkpoints only who made them."""
+                if key.startswith("c/"):
+                    assert vault.standing.entry[:8].hex() in key, "another's checkpoint is deleted"
+                    await delete(key)
+                    return
                 if key.startswith("l/"):
                     assert key.startswith(log_prefix(vault.standing.log_id)), "another's log object is deleted"
                     await delete(key)
@@ -81,13 +85,15 @@ class Group:
         self.members: list[Member] = []
         self.world = SimWorld()
         self.deleted = 0
+        self.late: Device | None = None
 
-    async def found(self, nursery: trio.Nursery, others: int) -> None:
-        """Anna, and others whom she lets in."""
+    async def found(self, nursery: trio.Nursery, others: int, *, late: bool = False) -> None:
+        """Anna, and others whom she lets in; `late`: also a reader, whose device is not opened yet."""
         self._nursery = nursery
         self.base.mkdir(exist_ok=True)
         world = World(self.base)
         devices = [world.anna] + [await world.admit(f"M{i}", Tier.WRITER) for i in range(others)]
+        self.late = await world.admit("Rita", Tier.READER) if late else None
         for path in sorted(world.folder.rglob("*")):
             if path.is_file() and not any(part.startswith(".") for part in path.relative_to(world.folder).parts):
                 data: Buffer = path.read_bytes()

@@ -236,3 +236,21 @@ def _other_branch(seen: Vault, scene: Scene, seq: int | None = None) -> Forgery:
     forgery = forgery.but(prev=before.digest, first_op=before.next_n, vec=(), stamp=before.stamp + 1)
     forgery.seq = at
     return forgery
+
+
+async def test_a_rollup_whose_name_lies_hides_no_missing_segment_from_healing(world: World) -> None:
+    """A member deletes a segment of Anna's, and puts junk there under the name of a rollup that would hold it."""
+    async with world.anna.open() as vault:
+        log_id = vault.standing.log_id
+        await save(vault, range(4))
+        alone = singles(world.folder, log_id)
+        plant(world, log_id, 0, [alone[0], alone[1], alone[2]], b"junk")
+        swapped = plant(world, log_id, 1, [alone[2], alone[1]])
+        remove_singles(world.folder, log_id, [1, 2])
+        done = await vault.healer.heal()
+        assert len(done.restored) == 2
+        assert singles(world.folder, log_id) == alone
+        swapped.unlink()
+        plant(world, log_id, 1, [alone[1], alone[2]])
+        remove_singles(world.folder, log_id, [1, 2])
+        assert not (await vault.healer.heal()).restored  # this one is what it says: nothing is missing

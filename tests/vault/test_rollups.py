@@ -41,6 +41,13 @@ def test_a_rollup_swallows_those_before_it_that_are_no_larger() -> None:
     assert choose(sizes, [Covered(0, 23, 2400)], 5, 1 << 20) == Covered(24, 29, 600)
 
 
+def test_nothing_is_put_together_across_a_state_that_may_let_go_of_the_log_before_it() -> None:
+    sizes = dict.fromkeys(range(30), 100)
+    assert choose(sizes, [], 5, 1 << 20, [12]) == Covered(0, 11, 1200)
+    assert choose(sizes, [Covered(0, 11, 1200)], 5, 1 << 20, [12]) == Covered(12, 29, 1800)
+    assert choose(sizes, [Covered(0, 11, 1200)], 5, 1 << 20) == Covered(0, 29, 3000)
+
+
 def test_a_long_log_has_few_rollups_and_no_segment_is_sent_often() -> None:
     rng = random.Random(5)
     singles_: dict[int, int] = {}

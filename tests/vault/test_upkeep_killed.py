@@ -1,4 +1,4 @@
-"""Killed before any step of a run of the collector - copying out, rolling up, deleting - a vault loses nothing."""
+"""Killed before any step of a run of the collector - copying, rolling up, deleting - a vault loses nothing."""
 
 import shutil
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 from cryptfs.faults import Faults
 from cryptfs.vault import retiring, rollups
 from cryptfs.vault.vault import Vault, VaultOptions
+from tests.vault.floor_world import floors_rise
 from tests.vault.rollup_world import body, pass_days, save
 from tests.vault.vault_faults import SimWorkshop, forget_everything, sim, state_of, still, use_faults
 from tests.vault.vault_workshop import read_file
@@ -82,6 +83,25 @@ async def test_killed_before_any_step_nothing_is_lost(
     sim.options = VaultOptions(settle_s=-1)
     async with sim.open() as vault:
         await save(vault, range(FILES))
+    passed = await killed_everywhere(sim, tmp_path)
+    assert passed >= {"repack.sent", "rollup.put", "rollup.made", "rollup.delete"}
+
+
+async def test_killed_before_any_step_behind_the_floor_nothing_is_lost(
+    sim: SimWorkshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollups, "_MANY", 2)
+    monkeypatch.setattr(retiring, "_SMALL", 4000)
+    sim.options = VaultOptions(settle_s=-1)
+    async with sim.open() as vault:
+        for numbers in (range(3), range(3, 4), range(4, FILES)):
+            await floors_rise(vault, numbers=numbers)
+    passed = await killed_everywhere(sim, tmp_path)
+    assert passed >= {"log.delete", "checkpoint.delete"}
+
+
+async def killed_everywhere(sim: SimWorkshop, tmp_path: Path) -> set[str]:
+    """Names of the steps before which the vault, as it is now, was killed."""
     objects, home = sim.world.snapshot(), tmp_path / "as it was"
     shutil.copytree(sim.base / "home", home)
     passed = set[str]()
@@ -96,4 +116,4 @@ async def test_killed_before_any_step_nothing_is_lost(
         passed.add(faults.fired)
     print(f"{step} steps")
     assert step > STEPS_LEAST
-    assert passed >= {"repack.sent", "rollup.put", "rollup.made", "rollup.delete"}
+    return passed
