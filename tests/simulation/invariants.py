@@ -237,7 +237,7 @@ class Verdict:
                 assert place.where != 1 or pack_name(place.id) not in gone, "an open file refers to a deleted pack"
 
     def only_holders_delete(self) -> None:
-        """27: packs are deleted by a device whose log named them first, log objects by the log's own."""
+        """27: packs are deleted by a device whose log named them first, log objects by the log's own until it ends."""
         judge = vault_of(self.first)
         for name, key in self.sim.folder.deleted:
             parsed = parse_name(key)
@@ -245,6 +245,8 @@ class Verdict:
                 holder = self.evidence.holders.get(parsed.id)
             else:
                 holder = parsed.log_id if isinstance(parsed, SegmentName | RollupName) else None
+                end = judge.reader.end(holder) if holder is not None else None
+                holder = holder if end is None or end.count is None else None
             machine = next(one for one in self.sim.machines if one.name == name)
             assert holder is None or holder in self.sim.logs_of(machine, judge), f"{name} deleted another's {key}"
 

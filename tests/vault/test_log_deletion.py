@@ -276,3 +276,25 @@ async def test_the_trash_and_old_versions_are_what_they_were(world: World) -> No
     shutil.rmtree(world.anna.home.cache_dir)
     async with world.anna.open() as vault:
         assert {table: vault.replica.state_rows(table) for table in ("history", "node")} == like
+
+
+async def test_everything_in_the_store_is_accounted_for_when_all_is_quiet(world: World) -> None:
+    """28, of all folders: what is there is in use, may be asked for, or is the newest of its log."""
+    bob_device = await world.admit("Bob", Tier.WRITER)
+    async with world.anna.open(SOON) as anna, bob_device.open(SOON) as bob:
+        await save(bob, [20, 21])
+        await floors_rise(anna, bob, numbers=range(6))
+        remove_file(anna, b"f3")
+        await floors_rise(anna, bob, numbers=range(6, 8))
+        await floors_rise(anna, bob, numbers=range(8, 10))
+        await let_go(anna, bob)
+        first, before = outliving(anna.horizon)
+        assert checkpoints(world.folder) == [before.stamp, first.stamp]
+        for log_id in anna.standing.logs.ids():
+            for seq in covered(world.folder, log_id):
+                moment = anna.standing.logs.moment(log_id, seq)
+                assert moment is not None
+                assert moment[0] > before.stamp or seq == anna.standing.logs.state(log_id).next_seq - 1
+        packs = {path.name for path in world.folder.rglob("p*/*") if path.is_file()}
+        in_use = anna.replica.question("SELECT id FROM container WHERE place = 1 AND state = 0", ())
+        assert packs == {bytes(row[0]).hex() for row in in_use}
