@@ -60,6 +60,8 @@ async def folder_of_old(sim: "Simulation", machine: Machine, rng: random.Random)
     older = rng.choice(sim.backups)
     now = sim.folder.snapshot()
     sim.hidden = {key: data for key, data in now.items() if key not in older}
+    if not sim.hidden:
+        return  # nobody has anything to notice
     sim.folder.restore({key: data for key, data in older.items() if key in now})
     sim.rolled_back_at(None)
     sim.say("folder", f"is as it was: without {len(sim.hidden)} objects")
