@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import apsw
 
-from cryptfs.errors import CryptfsError, HostileStore, LocalDisk, LocalDiskFull
+from cryptfs.errors import CryptfsError, HostileStore, Invalid, LocalDisk, LocalDiskFull
 
 __all__ = ["Database", "ReplicaDamaged"]
 
@@ -103,11 +103,13 @@ class Database:
         return self._connection.total_changes()
 
     def many(self, statement: str, rows: Iterable[Values]) -> None:
-        """Execute a statement for every row."""
+        """Execute a statement for every row. Raises Invalid for rows of others that exclude each other."""
         if self._waiting is not None:
             self._settle(statement, self._waiting)
         try:
             self._executemany(statement, rows)
+        except apsw.ConstraintError as err:
+            raise Invalid("rows exclude each other") from err
         except _FOREIGN as err:
             raise _ours(err) from err
 

@@ -16,8 +16,8 @@ from cryptfs.format.codec import Wire, decode
 from cryptfs.format.content import Content
 from cryptfs.format.content_rules import check_content
 from cryptfs.format.form import id16, id32, int64, need, uint
-from cryptfs.format.limits import I64_MAX, STAMP_MAX, TARGET_MAX, VER_MAX, XATTR_KEY_MAX, XATTR_VALUE_MAX
-from cryptfs.format.operation import KIND_BLOCK, KIND_FILE, OpId, Ver, op_id_bytes
+from cryptfs.format.limits import I64_MAX, OPS_MAX, STAMP_MAX, TARGET_MAX, VER_MAX, XATTR_KEY_MAX, XATTR_VALUE_MAX
+from cryptfs.format.operation import KIND_BLOCK, KIND_FILE, KIND_SYMLINK, OpId, Ver, op_id_bytes
 from cryptfs.format.operation_rules import MODE_MAX, check_name
 from cryptfs.tree.applied import Head
 from cryptfs.tree.core import Core
@@ -301,6 +301,7 @@ class Loader:
         found = self._rows(_Xattr, 5, rows, lambda row: (row.ino, row.key))
         for row in found:
             need(0 < len(row.key) <= XATTR_KEY_MAX and len(row.value) <= XATTR_VALUE_MAX, "an attribute is too long")
+            need(b"\0" not in row.key, "no name for an extended attribute")
         self._db.many("INSERT INTO xattr VALUES(?, ?, ?)", [(self._st(row.ino), row.key, row.value) for row in found])
 
     def _containers(self, rows: Sequence[bytes]) -> None:
@@ -331,7 +332,7 @@ class Loader:
         self._db.many("INSERT INTO history VALUES(?,?,?,?,?,?)", made)
 
     def _moments(self, rows: Sequence[bytes]) -> None:
-        """For people only: what is wrong with them leads to wrong dates at worst."""
+        """For people only: what is wrong with them leads to wrong dates at worst. What is of no segment is left out."""
         found = [decode(_Moment, row, _ROW_MAX) for row in rows]
         for row in found:
             id16(row.log, "log id")
@@ -339,9 +340,17 @@ class Loader:
             for number in (row.first_op, row.seq, row.ops, row.stamp):
                 uint(number, STAMP_MAX, "number")
             int64(row.wall_ms, "wall clock")
+        last = {head.log: head for head in self._heads}
         self._db.many(
             _MOMENT,
-            [(row.log, row.first_op, row.seq, row.ops, row.stamp, row.wall_ms, row.digest) for row in found],
+            [
+                (row.log, row.first_op, row.seq, row.ops, row.stamp, row.wall_ms, row.digest)
+                for row in found
+                if (head := last.get(row.log))
+                and row.seq <= head.seq
+                and row.stamp <= head.stamp
+                and row.ops <= OPS_MAX
+            ],
         )
 
     def _check_aliases(self) -> None:
@@ -366,12 +375,14 @@ def _check_node(row: _Node) -> None:
         uint(number, _U32, "owner or device number")
     int64(row.mtime_ns, "time")
     int64(row.ctime_ns, "time")
-    need(len(row.target) <= TARGET_MAX, "target is too long")
+    need(len(row.target) <= TARGET_MAX and b"\0" not in row.target, "no target for a symlink")
+    need(bool(row.target) == (row.kind == KIND_SYMLINK), "only symlinks have a target")
     need(
         (row.gone is None) == (row.last_name is None) == (row.last_parent is None), "a place in the trash is half there"
     )
     if row.gone is not None:
         uint(row.gone, STAMP_MAX, "stamp")
+        check_name(row.last_name or b"")  # under which it may come back
     need(row.kind == KIND_FILE or (row.size == 0 and row.content is None), "only files have contents")
     _check_content(row.content, row.size)
 

@@ -5,6 +5,9 @@ its owner has deleted it. If a checkpoint that may be believed stands for what i
 it; what this device has not sent yet comes on top again. If nobody known here stands up for one, the tree stays as it
 is, and nothing is written until a person has compared the words of its root (docs/replication.md, "Checkpoints"). Where
 there is none at all and the beginning of a log is gone, the tree is not whole: that is said, and nothing is written.
+
+That can only happen to who is not asked: no floor passes a log that goes on before that has vouched for it. A device
+that has such a log heeds nobody's mere word that it was left behind, or any writer could stop all others by his.
 """
 
 import logging
@@ -64,9 +67,19 @@ class Jumping:
                 return True
             else:
                 self._passed[name] = self._known()
-        vault.checkpointing.doubt(doubtful)
-        vault.checkpointing.lack(() if doubtful is not None else await self._without_beginning(gaps))
+        asked = self._is_asked()
+        vault.checkpointing.doubt(None if asked else doubtful)
+        vault.checkpointing.lack(() if asked or doubtful is not None else await self._without_beginning(gaps))
         return False
+
+    def _is_asked(self) -> bool:
+        """Whether others wait for the word of this device's log before they delete: it is in the store, is all in the
+        tree with what it builds on, and goes on.
+        """  # noqa: D205 - one sentence
+        vault, log_id = self._vault, self._vault.standing.log_id
+        end, head = vault.reader.end(log_id), vault.trust.memory.head(log_id)
+        taken = vault.standing.logs.state(log_id).taken
+        return end is not None and end.count is None and head is not None and head.seq < taken
 
     def _here(self) -> int:
         """The stamp up to which nothing can be missing."""

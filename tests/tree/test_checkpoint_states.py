@@ -1,15 +1,18 @@
 """The tree at a stamp, told and taken in again: what a checkpoint carries is what replaying to there gives."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from cryptfs.errors import Invalid
 from cryptfs.format.checkpoint import CheckpointLog
-from cryptfs.format.checkpoint_head import TABLE_HINTS, state_root, table_hash
+from cryptfs.format.checkpoint_head import TABLE_DIRENT, TABLE_HINTS, TABLE_NODE, state_root, table_hash
 from cryptfs.format.codec import encode
+from cryptfs.format.names import root_inode
 from cryptfs.tree import IntegratedSegment, Replica
 from cryptfs.tree.external import STATE_TABLES
 from cryptfs.tree.integrate import NeedsRebuild
@@ -20,6 +23,7 @@ from tests.simulation.tree_device import VAULT, LocalUser, check_tree, open_repl
 from tests.simulation.tree_group import Device, Network, as_foreign, run
 
 Tables = dict[int, list[bytes]]
+decode = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 def told(replica: Replica, stamp: int) -> Tables:
@@ -198,3 +202,50 @@ def test_a_state_with_wrong_rows_is_refused_or_is_a_sound_tree(seed: int) -> Non
     except Invalid:
         return
     check_tree(replica)
+
+
+def wrong(table: int, change: Callable[[list[list[Any]]], None]) -> Tables:
+    rows = [decode(row) for row in STATE[table]]
+    change(rows)
+    return STATE | {table: [encode(row) for row in rows]}
+
+
+def test_twin_numbers_of_directories_that_are_not_there_are_refused() -> None:
+    """Numbers follow from the first 62 bits of an inode: whoever signs a checkpoint chooses inodes that have one."""
+
+    def twin(rows: list[list[Any]]) -> None:
+        at = next(at for at, row in enumerate(rows) if row[0] != root_inode(VAULT) and rows[at - 1][0] != row[0])
+        parent, name, *rest = rows[at]
+        rows.insert(at, [parent[:8] + bytes(8), name, *rest])
+
+    with pytest.raises(Invalid):
+        loaded(wrong(TABLE_DIRENT, twin), SEGMENTS, SEGMENTS[-1].stamp)
+
+
+@pytest.mark.parametrize("name", [b"..", b"a/b", b"", b"a\0"])
+def test_names_in_the_trash_that_lead_elsewhere_are_refused(name: bytes) -> None:
+    def rename(rows: list[list[Any]]) -> None:
+        next(row for row in rows if row[13] is not None)[13] = name
+
+    with pytest.raises(Invalid):
+        loaded(wrong(TABLE_NODE, rename), SEGMENTS, SEGMENTS[-1].stamp)
+
+
+def test_framing_hints_about_segments_that_are_not_in_the_state_are_left_out() -> None:
+    """They are in no root: who vouches for a checkpoint does not vouch for them. Sums of them must not overflow."""
+    head = heads_at(SEGMENTS)[0]
+    good = (head.log, 1 << 61, head.seq, 1, head.stamp, 5, head.digest)
+    huge = 1 << 62
+    bad = [
+        (head.log, huge, head.seq, huge, head.stamp, 5, bytes(32)),
+        (head.log, huge, head.seq, 1, head.stamp + 1, 5, bytes(32)),
+        (head.log, huge, head.seq + 1, 1, head.stamp, 5, bytes(32)),
+        (bytes(16), huge, 0, 1, 0, 5, bytes(32)),
+    ]
+    replica = open_replica()
+    loader = Loader(replica, heads_at(SEGMENTS))
+    for table, rows in STATE.items():
+        loader.take(table, rows)
+    loader.take(TABLE_HINTS, [encode(row) for row in (good, *bad)])
+    loader.finish(SEGMENTS[-1].stamp)
+    assert replica.question("SELECT log, first_op FROM moment", ()) == [good[:2]]

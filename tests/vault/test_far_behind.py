@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cryptfs.errors import FsError, NotAllowed
 from cryptfs.format.content import WHERE_BODY2
@@ -13,7 +14,7 @@ from cryptfs.vault.latework import close_log
 from cryptfs.vault.starting import Beginning
 from cryptfs.vault.vault import Vault
 from tests.vault.administration_world import Device, World
-from tests.vault.checkpoint_world import agreed, forge, heard, newest, work
+from tests.vault.checkpoint_world import agreed, author_entry, forge, heard, newest, work
 from tests.vault.vault_faults import state_of, still
 from tests.vault.vault_workshop import make_file, read_file, write_file
 
@@ -224,3 +225,44 @@ async def test_a_name_that_promises_segments_far_ahead_makes_nobody_jump(tmp_pat
         assert set(reader.reader.gaps()) == {log_id, *silent}
         assert Beginning.of(reader) == began
         assert not reader.trust.stops
+
+
+async def test_a_writer_who_claims_to_have_written_far_ahead_stops_nobody_from_writing(tmp_path: Path) -> None:
+    """His checkpoint tells of segments that nobody sees; no floor can have passed what others still write."""
+    world = World(tmp_path)
+    mallory = await world.admit("Mallory", Tier.WRITER)
+    async with world.anna.open() as anna:
+        await work(anna, ["one"])
+        async with mallory.open() as his:
+            await heard(anna, his)
+        assert await anna.checkpointing.make() is not None
+        one = await newest(anna)
+        (log_id,) = anna.membership.graph.logs_of(author_entry(anna, mallory))
+        heads = tuple(replace(head, seq=900) if head.log == log_id else head for head in one.head.heads)
+        assert heads != one.head.heads
+        forge(anna, world.folder, one, mallory, stamp=one.stamp + 1, heads=heads)
+        (world.folder / segment_name(log_id, 900, bytes(32))).write_bytes(b"junk")
+        await anna.exchange.pull(thorough=True)
+        assert anna.reader.gaps()
+        assert not anna.trust.stops
+        await work(anna, ["two"])
+
+
+async def test_a_writer_who_withholds_the_beginning_of_his_log_stops_nobody_from_writing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    async with world.anna.open() as anna:
+        await work(anna, ["one"])
+    mallory = await world.admit("Mallory", Tier.WRITER)
+    async with mallory.open() as his:
+        await work(his, ["his"])
+        await work(his, ["more"])
+        log_id = his.standing.log_id
+    for path in (world.folder / "l").iterdir():
+        name = parse_name(f"l/{path.name}")
+        if isinstance(name, SegmentName) and (name.log_id, name.seq) == (log_id, 0):
+            path.unlink()
+    async with world.anna.open() as anna:
+        await anna.exchange.pull(thorough=True)
+        assert anna.reader.gaps() == {log_id: 0}
+        assert not anna.trust.stops
+        await work(anna, ["two"])
