@@ -15,10 +15,10 @@ from cryptfs.errors import CryptfsError
 from cryptfs.format.content import WHERE_PACK
 from cryptfs.tree.places import merged
 from cryptfs.vault.containers import Container
-from cryptfs.vault.fetching import RANGE_WHOLE
 from cryptfs.vault.needs import FileNeeds, Need
 from cryptfs.vault.pace import Pace
 from cryptfs.vault.pinned import FILE_TROUBLE, SHARE, PinnedFile, Survey, is_whole, needs_of
+from cryptfs.vault.ranges import RANGE_WHOLE
 
 if TYPE_CHECKING:
     from cryptfs.vault.vault import Vault

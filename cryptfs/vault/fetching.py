@@ -6,12 +6,11 @@ signed for it; what came along is kept unproved in a sparse copy (`sparse.py`), 
 read. When the last range of a pack is here, it is compared with its name; then its records need no judging any more.
 """
 
-import hashlib
 import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
@@ -24,17 +23,14 @@ from cryptfs.vault.containers import Container
 from cryptfs.vault.disk import local_disk
 from cryptfs.vault.extents import Extents
 from cryptfs.vault.logobjects import LogObjects
+from cryptfs.vault.ranges import RANGE_MIN, RANGE_WHOLE, Reach, Want
 from cryptfs.vault.sparse import SparseCopy
 from cryptfs.vault.upload import READ_SECONDS, Sender
 
-__all__ = ["LEAST", "RANGE_MIN", "RANGE_WHOLE", "Fetching", "Reach", "Want"]
+__all__ = ["Fetching"]
 
 log = logging.getLogger(__name__)
 
-RANGE_MIN: Final = 1 << 20
-"""Bytes asked of the store at least."""
-RANGE_WHOLE: Final = 4 << 20
-"""Bytes up to which a pack is fetched as a whole, and asked for at most at once."""
 _AHEAD_MAX: Final = 6
 """Ranges on their way that nobody waits for yet; the store takes eight calls, so who waits finds room."""
 _HEADER_MAX: Final = 4096
@@ -45,43 +41,6 @@ _PATIENCE: Final = 120.0
 _LULL: Final = 1.0
 _LULL_LATEST: Final = 10.0
 """Seconds without a program that waits before something is brought here that nobody asked for, and seconds at most."""
-
-
-class Reach(NamedTuple):
-    """How much more than the record wanted is worth fetching: `length` bytes in all.
-
-    `around`: those of a window of that length which the record lies in, rather than those from its beginning on.
-    `rest`: somebody is going through all that is in the pack.
-    """
-
-    length: int = RANGE_MIN
-    around: bool = False
-    rest: bool = False
-
-
-LEAST: Final = Reach()
-"""As little as is ever fetched."""
-
-
-class Want(NamedTuple):
-    """A record: `length` bytes at `off` of its container, with SHA-256 `digest`."""
-
-    off: int
-    length: int
-    digest: bytes
-
-    @property
-    def end(self) -> int:
-        """Where the next one begins."""
-        return self.off + self.length
-
-    def among(self, data: bytes, start: int) -> memoryview:
-        """It, or what stands for it, in `data` that begin at `start`."""
-        return memoryview(data)[self.off - start : self.end - start]
-
-    def is_(self, record: bytes | memoryview | None) -> bool:
-        """Whether those bytes are the ones that were signed for."""
-        return record is not None and hashlib.sha256(record).digest() == self.digest
 
 
 class _Flight:
@@ -329,13 +288,12 @@ class Fetching:
         flight = _Flight(start, end)
         self._flights.setdefault(container, []).append(flight)
         try:
-            seconds = _PATIENCE if want is None else READ_SECONDS
-            data = (await self._get(container, start, end - start, seconds, early=early))[: end - start]
-            if want is not None and not want.is_(want.among(data, start)):
+            data, right = await self._ask(container, start, end, want, early=early)
+            if want is not None and not right:
                 self.damaged[pack_name(container.id)] = "does not match its name"
                 raise Damaged("a part of a file is damaged in the store")
             await self._keep(container, start, data)
-            if want is None and len(data) < end - start:  # else whoever wants all of it would ask for ever
+            if not right:  # else whoever wants all of it would ask for ever
                 raise Damaged("an object in the store is shorter than its author said")
         except CryptfsError as err:
             flight.error = err
@@ -347,6 +305,23 @@ class Fetching:
                 del self._flights[container]
             flight.done.set()
         return data
+
+    async def _ask(
+        self, container: Container, start: int, end: int, want: Want | None, *, early: bool
+    ) -> tuple[bytes, bool]:
+        """What the store has there, and whether it is right as far as that shows: the record wanted, or all of it.
+
+        A wrong answer may be the fault of the line or of something in between: only the second is called damage.
+        """
+        until = trio.current_time() + (_PATIENCE if want is None else READ_SECONDS)
+        for again in (True, False):
+            data = await self._get(container, start, end - start, until - trio.current_time(), early=early)
+            data = data[: end - start]
+            right = len(data) == end - start if want is None else want.is_(want.among(data, start))
+            if right or not again:
+                break
+            log.info("an answer of the store is damaged, it is asked once more: %s", pack_name(container.id))
+        return data, right
 
     async def _get(self, container: Container, start: int, length: int, seconds: float, *, early: bool) -> bytes:
         try:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import trio
 
-from cryptfs.vault.fetching import RANGE_MIN, RANGE_WHOLE, Reach
+from cryptfs.vault.ranges import RANGE_MIN, RANGE_WHOLE, Reach
 
 __all__ = ["SMALL_FILE", "ReadAhead", "Walk"]
 

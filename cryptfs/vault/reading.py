@@ -8,7 +8,7 @@ import contextlib
 
 from cryptfs.vault.chunkmap import PageMissing
 from cryptfs.vault.containers import Ref
-from cryptfs.vault.fetching import Reach
+from cryptfs.vault.ranges import Reach
 from cryptfs.vault.readahead import SMALL_FILE, ReadAhead
 from cryptfs.vault.records import locate
 from cryptfs.vault.stored import Host, StoredContent

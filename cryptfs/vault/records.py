@@ -16,8 +16,9 @@ from cryptfs.crypto.seal import open_into, open_sealed, seal_into, sealed_len
 from cryptfs.errors import AuthError, Damaged, HostileStore
 from cryptfs.format.limits import MIB, PACK_SHARED_TARGET, PACK_SOLO_TARGET
 from cryptfs.vault.containers import Container, Holder, OpenPack, Ref, Written
-from cryptfs.vault.fetching import LEAST, RANGE_WHOLE, Fetching, Reach, Want
+from cryptfs.vault.fetching import Fetching
 from cryptfs.vault.journal import PackOpened
+from cryptfs.vault.ranges import LEAST, RANGE_WHOLE, Reach, Want
 from cryptfs.vault.readahead import Walk
 
 __all__ = ["SHARED_PACK_TARGET", "SOLO_PACK_TARGET", "Records", "locate"]

@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 from cryptfs.errors import FsError, StoreGone
 from cryptfs.vault.containers import Container
 from cryptfs.vault.content import FileContent
-from cryptfs.vault.fetching import Reach, Want
+from cryptfs.vault.ranges import Reach, Want
 from cryptfs.vault.vault import Vault
 from tests.patience import SECONDS
 from tests.vault.vault_faults import SimWorkshop, empty_cache

@@ -229,6 +229,30 @@ async def test_hostile_range_is_an_error_for_that_range_and_nothing_of_it_is_kep
         vault.release_file(content)
 
 
+@pytest.mark.parametrize("how", WRONG)
+async def test_a_damaged_answer_is_asked_for_once_more_before_it_is_an_error(sim: SimWorkshop, how: str) -> None:
+    await stored(sim, f=BIG)
+    async with sim.open() as vault:
+        content = opened(vault)
+        await content.load_all()
+        good, count = vault.sender.store.get, Count(vault)
+
+        def once(data: bytes, at: int) -> bytes:
+            vault.sender.store.get = good  # type: ignore[method-assign]
+            return WRONG[how](data, at)
+
+        answers(sim, vault, once)
+        assert bytes(await content.read(3 * MIB, 4096)) == BIG[3 * MIB :][:4096]
+        assert count.gets == 2
+        assert not vault.cache.damaged
+        answers(sim, vault, WRONG[how])
+        with pytest.raises(HostileStore):
+            await content.read(12 * MIB, 4096)
+        assert count.gets == 4  # and not again and again
+        assert vault.cache.damaged
+        vault.release_file(content)
+
+
 async def test_one_flipped_bit_in_a_range_costs_that_chunk_alone(sim: SimWorkshop) -> None:
     await stored(sim, f=BIG)
     async with sim.open() as vault:
