@@ -57,6 +57,17 @@ class Shed:
     held_back: str = ""
 
 
+@dataclass(slots=True)
+class _InUse:
+    """Segments with records that may be in use: beginnings of their digests, and numbers of those of one log; whether
+    these are `sure` to be all.
+    """  # noqa: D205 - one sentence
+
+    digests: set[bytes] = field(default_factory=set)
+    numbers: set[int] = field(default_factory=set)
+    sure: bool = True
+
+
 class LogDeletion:
     """Deletes for one vault. The caller says when, and that nothing speaks against deleting."""
 
@@ -133,8 +144,6 @@ class LogDeletion:
     async def _chosen(self, log_id: bytes, free: Collection[Place], bound: int, *, now: bool) -> list[tuple[str, int]]:
         """Objects of a log, all of which may go, the oldest first, with their sizes."""
         in_use = self._in_use(log_id, free)
-        if in_use is None:
-            return []
         vault, logs = self._vault, self._vault.standing.logs
         horizon = vault.wall_ms() - (0 if now else self._delay_ms)
         found = []
@@ -145,26 +154,32 @@ class LogDeletion:
                 digest = logs.digest_at(log_id, name.seq)
                 if digest is not None and digest[:8] != name.h16:
                     continue  # on another branch: somebody's late work
+                needed = name.h16 in in_use.digests
             elif isinstance(name, RollupName):
                 first, last = name.first, name.last
+                needed = not in_use.sure or any(first <= seq <= last for seq in in_use.numbers)
             else:
                 continue
-            below = self._is_below(log_id, last, bound) and stat.mtime_ms <= horizon
-            if below and not any(first <= seq <= last for seq in in_use):
+            if not needed and self._is_below(log_id, last, bound) and stat.mtime_ms <= horizon:
                 found.append((first, last, stat.key, stat.size))
         return [(key, size) for _, _, key, size in sorted(found)]
 
-    def _in_use(self, log_id: bytes, free: Collection[Place]) -> set[int] | None:
-        """Numbers of segments of the log that hold records in body2 which may be in use; None if that is not known."""
-        vault, found = self._vault, set[int]()
+    def _in_use(self, log_id: bytes, free: Collection[Place]) -> _InUse:
+        """Which segments hold records in body2 that may be in use.
+
+        Where a segment lies may have been told by hints of a checkpoint, for which nobody vouches.
+        """
+        vault, found = self._vault, _InUse()
         for ident, holder in vault.replica.question(_BODIES, (WHERE_BODY2,)):
             place = Place(WHERE_BODY2, bytes(ident))
+            if place in free:
+                continue
+            found.digests.add(place.id[:8])
             name = parse_name(vault.cache.segments.name(place.id) or "")
-            if not isinstance(name, SegmentName):
-                if bytes(holder) == log_id:
-                    return None
-            elif name.log_id == log_id and place not in free:
-                found.add(name.seq)
+            if not isinstance(name, SegmentName) or vault.standing.logs.digest_at(name.log_id, name.seq) != place.id:
+                found.sure = found.sure and bytes(holder) != log_id
+            elif name.log_id == log_id:
+                found.numbers.add(name.seq)
         return found
 
     def _gone(self, key: str, free: Collection[Place]) -> None:

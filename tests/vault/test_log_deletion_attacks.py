@@ -7,9 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from cryptfs.format.checkpoint_head import TABLE_NODE
-from cryptfs.format.names import SegmentName, parse_name
+from cryptfs.format.names import SegmentName, parse_name, segment_name
 from cryptfs.group.authority import Tier
-from cryptfs.vault import checkpointing
+from cryptfs.vault import checkpointing, rollups
 from cryptfs.vault.outlived import outliving
 from cryptfs.vault.starting import Beginning
 from tests.vault.checkpoint_world import forge, heard, newest, rows_of
@@ -203,3 +203,27 @@ async def test_checkpoints_that_may_become_the_floor_are_not_deleted(world: Worl
         left = checkpoints(world.folder)
         assert left[:2] == [first, second]
         assert left[-2:] == there[-2:]
+
+
+@pytest.mark.parametrize("rolled_up", [False, True])
+async def test_writer_whose_hints_say_that_records_lie_elsewhere_has_nobody_delete_them(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, rolled_up: bool
+) -> None:
+    """Hints of a checkpoint tell a new device where segments lie, and nobody vouches for them."""
+    if rolled_up:
+        monkeypatch.setattr(rollups, "_MANY", 2)
+    async with world.anna.open() as vault:  # a week must pass before what is in use is copied into a pack
+        log_id = vault.standing.log_id
+        await floors_rise(vault, numbers=range(4))
+        await floors_rise(vault, numbers=range(4, 6))
+        if rolled_up:
+            pass_days(vault, 0.01)
+            assert (await vault.collector.run(now=True)).rolled_up
+        in_use = [bytes(row[0]) for row in vault.replica.question("SELECT id FROM container WHERE place = 2", ())]
+        assert in_use
+        for digest in in_use:
+            vault.cache.segments.learn(digest, segment_name(log_id, 900, digest))
+        await vault.collector.run(now=True)
+    shutil.rmtree(world.anna.home.cache_dir)
+    async with world.anna.open() as vault:
+        await all_reads(vault, 6)
