@@ -200,7 +200,8 @@ class Checkpointing:
         """
         async with self._lock:
             vault, names = self._vault, {one.name for one in self.known}
-            listed = await newest_first(vault.sender, vault.membership)
+            ignored = [name for name in self._ignored if self._is_ignored(name)]
+            listed = await newest_first(vault.sender, vault.membership, surely=names, never=ignored)
             shown = self.newest is None or self.newest.name in {name for name, _ in listed}
             self._unshown = 0 if shown else self._unshown + 1
             for name, size in reversed(listed):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from cryptfs.crypto.keys import KeyLabel
+from cryptfs.crypto.keys import KeyLabel, chance
 from cryptfs.crypto.words import fingerprint_words
 from cryptfs.errors import HostileStore, Invalid, NeedsUpdate, NotAllowed, NotFound
 from cryptfs.format.checkpoint import CheckpointHead, RawCheckpoint, open_head, parse_checkpoint, verify_checkpoint
@@ -49,7 +49,8 @@ log = logging.getLogger(__name__)
 _FIRST: Final = 64 << 10
 """Bytes that are asked for at first: the head of most."""
 _LOOKED_AT: Final = 32
-"""Checkpoints, newest first, whose heads are read at most: anybody who reaches the store can put names there."""
+"""Checkpoints, the newest, whose heads are read, and as many of the others, at random: anybody who reaches the store
+can put names there, and whoever puts more of them there only delays."""
 _DIGESTS: Final = 1
 """Extension of a segment: digests of the checkpoints that its attestations are about, 32 bytes each."""
 _DIGEST: Final = 32
@@ -94,10 +95,18 @@ class Ground(Enum):
     NONE = "nobody known here stands up for it"
 
 
-async def newest_first(sender: Sender, membership: Membership, above: int = -1) -> list[tuple[str, int]]:
+async def newest_first(
+    sender: Sender,
+    membership: Membership,
+    above: int = -1,
+    *,
+    surely: Collection[str] = (),
+    never: Collection[str] = (),
+) -> list[tuple[str, int]]:
     """Names and sizes of objects that may be checkpoints of writers, by stamp, the newest first.
 
-    Only those of stamps `above` that. Raises StoreError.
+    Only those of stamps `above` that; some of them if there are many, but `surely` these, and `never` those. Raises
+    StoreError.
     """
     authors = {entry[:8] for entry, who in membership.resolved.roster.items() if who.role >= Tier.WRITER}
     found = []
@@ -105,7 +114,10 @@ async def newest_first(sender: Sender, membership: Membership, above: int = -1) 
         parsed = parse_name(stat.key)
         if isinstance(parsed, CheckpointName) and parsed.entry8 in authors and parsed.stamp > above:
             found.append((parsed.stamp, stat.key, stat.size))
-    return [(name, size) for _, name, size in sorted(found, reverse=True)[:_LOOKED_AT]]
+    found = sorted((one for one in found if one[1] not in never), reverse=True)
+    rest = found[_LOOKED_AT:]
+    chosen = {*found[:_LOOKED_AT], *chance().sample(rest, min(len(rest), _LOOKED_AT))}
+    return [one[1:] for one in found if one in chosen or one[1] in surely]
 
 
 async def read_head(sender: Sender, membership: Membership, name: str, size: int) -> StoredCheckpoint:

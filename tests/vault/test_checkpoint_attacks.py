@@ -11,7 +11,7 @@ from cryptfs.format.checkpoint import CheckpointLog
 from cryptfs.format.checkpoint_head import TABLE_NODE
 from cryptfs.format.checkpoint_logs import logs_extension
 from cryptfs.format.limits import CHECKPOINT_HEAD_MAX
-from cryptfs.format.names import SegmentName, parse_name
+from cryptfs.format.names import SegmentName, checkpoint_name, parse_name
 from cryptfs.group.authority import Tier
 from cryptfs.vault import administration as do
 from cryptfs.vault.checkpoints import Ground
@@ -103,6 +103,25 @@ async def test_a_checkpoint_with_segments_that_do_not_count_is_not_begun_from(tm
             heads=tuple(sorted([*heads, strange], key=lambda head: head.log)), ext=(logs_extension(past),),
         )  # fmt: skip
     assert await begins(bob, like) is None
+
+
+async def test_twins_of_names_hide_no_checkpoint_however_many_there_are(tmp_path: Path) -> None:
+    """Names say who made it, and when: whoever reaches the folder can put later ones there, without any key."""
+    world, (bob,) = await with_checkpoint(tmp_path, "Bob")
+    async with world.anna.open() as anna:
+        like, entry = state_of(anna), anna.standing.entry
+        junk = [world.folder / checkpoint_name(1 << 60, entry, bytes([number]) * 32) for number in range(150)]
+        for path in junk:
+            path.write_bytes(b"junk")
+        await anna.checkpointing.look()
+        assert not anna.checkpointing._unshown
+    async with bob.open() as other:
+        for _ in range(3):
+            await other.checkpointing.look()
+        assert other.checkpointing.newest is not None
+    for path in junk[60:]:
+        path.unlink()
+    assert await begins(bob, like) is not None
 
 
 def _fields(one: object) -> list[object]:
