@@ -21,12 +21,12 @@ from cryptfs.vault.past_acts import look_back
 from cryptfs.vault.pin_acts import change_pins
 from cryptfs.vault.revoking import carry_out
 
-__all__ = ["Commands"]
+__all__ = ["LAST_SECONDS", "Commands"]
 
 _PROGRESS_SECONDS = 0.5
 _DELIVERY_SECONDS = 5.0
 """Seconds that `sync` waits for the kernel to hear what came; a program that hangs in a read may hold that up."""
-_LAST_SECONDS = 3.0
+LAST_SECONDS = 3.0
 """Seconds that `umount` gives to what has not been sent yet."""
 
 _SHARE = 0.5
@@ -175,7 +175,7 @@ class Commands:
         lazy = bool(request.get("lazy"))
         await trio.to_thread.run_sync(lambda: unmount(self._point, lazy=lazy))
         # What goes quickly goes now, so that the answer tells what really stays behind.
-        with trio.move_on_after(_LAST_SECONDS):
+        with trio.move_on_after(LAST_SECONDS):
             try:
                 await self._vault.sync()
             except CryptfsError as err:

@@ -44,7 +44,6 @@ _LINE_MAX: Final = 1 << 16
 _CONNECTIONS_MAX: Final = 32
 _IDLE_SECONDS: Final = 60.0
 """A client says something within that time, or is no client."""
-_DRAIN_SECONDS: Final = 2.0
 _PEER: Final = struct.Struct("3i")
 """`struct ucred` of unix(7): pid, uid, gid."""
 
@@ -100,9 +99,9 @@ class ControlServer:
                     continue
                 nursery.start_soon(self._serve, connection)
 
-    async def drain(self) -> None:
-        """Let commands under way give their answers, for a moment."""
-        with trio.move_on_after(_DRAIN_SECONDS):
+    async def drain(self, seconds: float) -> None:
+        """Let commands under way give their answers, for at most that long."""
+        with trio.move_on_after(seconds):
             while self._busy:
                 self._idle = trio.Event()
                 await self._idle.wait()

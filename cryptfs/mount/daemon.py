@@ -26,7 +26,7 @@ from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.errors import ConfigError, CryptfsError, NotAllowed
 from cryptfs.mount import loop
 from cryptfs.mount.adopting import keep_current
-from cryptfs.mount.commands import Commands
+from cryptfs.mount.commands import LAST_SECONDS, Commands
 from cryptfs.mount.control import ControlServer
 from cryptfs.mount.filesystem import FileSystem
 from cryptfs.mount.fuse import Adapter, requests
@@ -48,6 +48,8 @@ __all__ = ["MountLost", "MountProcess", "serve"]
 _HANDLERS_SECONDS: Final = 1.5
 """For requests under way when a signal ends the mount."""
 _HAND_OVER_SECONDS: Final = 2.0
+_ANSWER_SECONDS: Final = 2.0
+"""For the answers of commands under way, beyond what `umount` gives to sending: who asked for it hears what is left."""
 _SWITCH_INTERVAL: Final = 0.0005
 """Seconds a busy worker thread may keep the interpreter while a request waits; Python's own is ten times as much."""
 _COLLECT: Final = (10_000, 10, 10)
@@ -186,7 +188,7 @@ class MountProcess:
             with self._serving:
                 await _answer_requests()
             self._notifier.say("STOPPING=1")
-            await server.drain()
+            await server.drain(LAST_SECONDS + _ANSWER_SECONDS)
             nursery.cancel_scope.cancel()
 
     async def _announce(self, started: trio.Event) -> None:

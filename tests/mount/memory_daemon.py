@@ -1,7 +1,8 @@
 """The mount process on a vault in memory: `memory_daemon.py POINT SOCKET [option=value ...]`, for tests.
 
-`slow=FILE` makes reads wait while FILE exists; `settle=FILE` writes a line to FILE when the vault is closed. SIGUSR1
-does what a pull would: the file `a` moves to `b`, `f` gets other bytes under the same size and mtime.
+`slow=FILE` makes reads wait while FILE exists; `deaf=yes` sends nothing, for ever; `settle=FILE` writes a line to
+FILE when the vault is closed. SIGUSR1 does what a pull would: the file `a` moves to `b`, `f` gets other bytes under
+the same size and mtime.
 """
 
 import contextlib
@@ -39,6 +40,15 @@ def slow_contents(flag: Path) -> None:
     MemoryContent.read_here = lambda *_: None
 
 
+def deaf_store() -> None:
+    """What is written never reaches the store, and that is never said."""
+
+    async def sync(self: MemoryVault, seconds: float | None = None, *, thorough: bool = False) -> None:
+        await trio.sleep_forever()
+
+    MemoryVault.sync = sync
+
+
 async def pull_on_signal(vault: MemoryVault) -> None:
     with trio.open_signal_receiver(signal.SIGUSR1) as signals:
         async for _ in signals:
@@ -71,6 +81,8 @@ def main() -> int:
     options = dict(text.split("=", 1) for text in sys.argv[3:])
     if "slow" in options:
         slow_contents(Path(options["slow"]))
+    if "deaf" in options:
+        deaf_store()
     harden()
     try:
         wanted = MountOptions.of(options)

@@ -10,6 +10,7 @@ import trio
 
 from cryptfs.errors import CryptfsError, FsError, InUse, LocalDiskFull
 from cryptfs.mount.control import ControlServer
+from tests.patience import SECONDS
 
 
 async def echo(request, say):
@@ -174,7 +175,7 @@ async def test_drain_waits_for_answers_under_way(tmp_path, nursery):
     async with trio.open_nursery() as inner:
         inner.start_soon(client)
         await begun.wait()
-        inner.start_soon(server.drain)
+        inner.start_soon(server.drain, SECONDS)
         go.set()
     assert answers == [{"ok": True, "late": True}]
     server.close()

@@ -233,6 +233,13 @@ def test_umount_by_command_hands_over_answers_and_ends(quick):
     assert mount_at(quick.point) is None
 
 
+def test_umount_by_command_answers_while_the_store_is_silent(tmp_path):
+    with served(tmp_path, "deaf=yes") as mount:
+        (mount.point / "f").write_bytes(b"not sent yet")
+        assert mount.ask("umount") == {"ok": True, "pending_bytes": 0}
+        assert mount.process.wait(SECONDS) == 0, mount.log.read_text()
+
+
 def test_a_lazy_umount_ends_after_the_last_close(quick):
     fd = os.open(quick.point / "f", os.O_CREAT | os.O_RDWR)
     assert quick.ask("umount", lazy=True)["ok"]
