@@ -5,7 +5,7 @@ how many earlier places are told is up to the author: those that some log may st
 log goes back in what it has seen, and new logs follow a segment that introduces them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from cryptfs.format.checkpoint_head import CheckpointLog
@@ -123,8 +123,3 @@ def begin_logs(logs: Logs, heads: Iterable[CheckpointLog], past: Iterable[LogPas
         places = [(place.seq, _kept(place)) for place in one.places]
         found.append((LogHead(head.log, head.seq, head.digest), state, places))
     logs.begin_at(found)
-
-
-def as_heads(heads: Iterable[CheckpointLog]) -> Mapping[bytes, LogHead]:
-    """By log."""
-    return {one.log: LogHead(one.log, one.seq, one.digest) for one in heads}

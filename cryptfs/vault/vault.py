@@ -8,8 +8,6 @@ queries are plain functions, so a handler that does not await sees and makes one
 import errno
 import logging
 import time
-from collections.abc import Callable
-from typing import Final
 
 import trio
 
@@ -51,7 +49,6 @@ from cryptfs.vault.journal import (
     Dropped,
     Entry,
     PackOpened,
-    Record,
     Sealed,
     Submitted,
     Wrote,
@@ -62,6 +59,7 @@ from cryptfs.vault.parts import Parts, VaultOptions
 from cryptfs.vault.pending import PENDING_MAX, Pending
 from cryptfs.vault.pull import LogReader
 from cryptfs.vault.records import Records
+from cryptfs.vault.riding import Riding
 from cryptfs.vault.sealer import Sealer
 from cryptfs.vault.status import vault_status
 from cryptfs.vault.stored import StoredContent
@@ -70,9 +68,6 @@ from cryptfs.vault.upkeep import Upkeep
 __all__ = ["Parts", "Vault", "VaultOptions"]
 
 log = logging.getLogger(__name__)
-
-_RIDE_MAX: Final = 256 << 10
-"""Bytes of records that ride in the journal at one commit; more are flushed in their pack files."""
 
 
 class Vault(Contents):
@@ -126,7 +121,7 @@ class Vault(Contents):
         self.healer = Healer(self)
         self.keeper = Keeper(self, parts.pins)
         self.checkpointing = Checkpointing(self)
-        self.journal.before_write = self._ride_or_sync
+        self.journal.before_write = Riding(self.records, parts.faults).before_write
         self.journal.snapshot = self.snapshot
 
     # ---- the group --------------------------------------------------------------------------------------------------
@@ -308,32 +303,6 @@ class Vault(Contents):
     def hint(self, file: FileContent, wall_ms: int) -> PackHint:
         """What a file is called now, for the pack's index."""
         return PackHint(file.fid, self.replica.ino_of(file.st), path_of(self.replica, file.st), file.size, wall_ms)
-
-    def _ride_or_sync(self, new_generation: bool) -> Callable[[], list[Record]]:
-        """Decide how the records that the next journal frame refers to become durable; runs on the trio thread."""
-        packs = [pack for pack in self.records.local.values() if pack.unsynced() > 0]
-        if not new_generation and sum(pack.undurable() for pack in packs) <= _RIDE_MAX:
-            marks = [(pack, pack.size) for pack in packs]
-            records = [record for pack in packs if (record := pack.riding_record()) is not None]
-
-            def ride() -> list[Record]:
-                for pack, size in marks:
-                    pack.mark_journaled(size)
-                return records
-
-            return ride
-        for pack in packs:
-            pack.flush()
-        targets = [(pack, pack.size) for pack in packs]
-
-        def sync() -> list[Record]:
-            for pack, size in targets:
-                self.faults.step("pack.sync")
-                pack.sync_file(size)
-                pack.mark_synced(size)
-            return []
-
-        return sync
 
     def snapshot(self) -> list[Entry]:
         """What a new journal must begin with. Raises LocalDisk, LocalDiskFull."""

@@ -146,7 +146,7 @@ _CRASHING = (
          "case Dropped():\n            self.wrote.pop(entry.st, None)", "case Dropped():\n            pass"),
     _one("changes found again lie on the present version", "vault.replay:Replay._changed",
          "content.start_from(base)", "pass"),
-    _one("records ride nowhere", "vault.vault:Vault._ride_or_sync",
+    _one("records ride nowhere", "vault.riding:Riding.before_write",
          "records = [record for pack in packs if (record := pack.riding_record()) is not None]", "records = []"),
     _one("numbers of vanished changes are given again", "vault.found:Found.next_k",
          "made = (*self.pending, *self.names, *(sealed.upto_k for sealed in self.sealed))", "made = (*self.pending,)"),

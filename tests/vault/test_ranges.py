@@ -76,14 +76,17 @@ async def test_reading_through_a_large_file_fetches_every_byte_once_and_many_ran
     await stored(sim, f=BIG)
     async with sim.open() as vault:
         count, under_way, most = Count(vault), 0, 0
-        get = vault.sender.get
+        together, get = trio.Event(), vault.sender.get
 
         async def counted(*args: Any, **more: Any) -> bytes:
-            """The store answers when nothing more is asked for: what goes out together is counted together."""
+            """The store answers late until three are under way, however long others wait for a processor."""
             nonlocal under_way, most
             under_way += 1
             most = max(most, under_way)
-            await trio.testing.wait_all_tasks_blocked(0.05)
+            if under_way == 3:
+                together.set()
+            with trio.move_on_after(0.5):
+                await together.wait()
             try:
                 return await get(*args, **more)
             finally:

@@ -25,7 +25,6 @@ __all__ = [
     "IdRefused",
     "TakenForHarmful",
     "from_answer",
-    "is_throttled",
     "login_refused",
     "mapped",
     "reason_of",
@@ -190,11 +189,6 @@ def retry_after(headers: Mapping[str, str], now_s: float) -> float:
         except ValueError:
             return 0.0
     return min(max(0.0, seconds), _AFTER_MAX) if seconds == seconds else 0.0  # noqa: PLR0124 - not for NaN
-
-
-def is_throttled(error: StoreError) -> bool:
-    """Whether Google asks to slow down."""
-    return isinstance(error, Retry) and error.state == _THROTTLED
 
 
 def from_answer(status: int, content: bytes, headers: Mapping[str, str], now_s: float) -> StoreError:
