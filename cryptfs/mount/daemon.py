@@ -25,7 +25,6 @@ import trio
 from cryptfs.crypto.keyfile import DeviceKeys
 from cryptfs.errors import ConfigError, CryptfsError, NotAllowed
 from cryptfs.mount import loop
-from cryptfs.mount.adopting import keep_current
 from cryptfs.mount.commands import LAST_SECONDS, Commands
 from cryptfs.mount.control import ControlServer
 from cryptfs.mount.filesystem import FileSystem
@@ -35,6 +34,7 @@ from cryptfs.mount.localxattrs import MetaXattrs
 from cryptfs.mount.mountoptions import MountOptions
 from cryptfs.mount.mountpoint import prepare, raise_read_ahead, unmount
 from cryptfs.mount.mounttable import Mounted, mount_at
+from cryptfs.mount.outdated import keep_current
 from cryptfs.mount.process import Notifier, harden
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.hourly import look_after

@@ -268,7 +268,7 @@ class Inodes:
         """
         opened = self.opened.get(st)
         if writing and opened is not None and not opened.writers:
-            self.adopt(opened.content)
+            self.go_over(opened.content)
         if opened is None:
             orphan = self.orphans.get(st)
             if orphan is not None and orphan.content_lost:
@@ -310,18 +310,18 @@ class Inodes:
             return True
         return content.st != content.origin and any(one.content is content for one in self.opened.values())
 
-    def adopt(self, content: FileContent) -> None:
+    def go_over(self, content: FileContent) -> None:
         """Whoever has it open goes on with the newest version, if others have made one."""
         if content in self.vault.outdated:
-            self.vault.adopt(content)
+            self.vault.go_over(content)
             self.vault.exchange.announce([], [content.st])
 
-    def adopt_late(self, now: float) -> None:
+    def go_over_late(self, now: float) -> None:
         """Go over to newer versions where all handles only read, and have had their time; `now` as trio tells it."""
         for opened in list(self.opened.values()):
             since = self.vault.outdated.get(opened.content)
             if since is not None and now - since >= _KEPT_SECONDS and not opened.writers:
-                self.adopt(opened.content)
+                self.go_over(opened.content)
 
     def replace_content(self, old: FileContent, new: FileContent) -> None:
         """Whoever has `old` open goes on with `new`: what was written here to a file that others made alike."""

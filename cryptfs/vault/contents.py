@@ -72,7 +72,7 @@ class Contents:
         self.drop_if_idle(content)
         return False
 
-    def adopt(self, content: FileContent) -> None:
+    def go_over(self, content: FileContent) -> None:
         """Go over to the newest version of a file that is open, unless changes of our own are under way in it."""
         self.outdated.pop(content, None)
         node = self.replica.node(content.st)

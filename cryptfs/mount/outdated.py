@@ -18,7 +18,7 @@ _EVERY: Final = 2.0
 
 
 async def keep_current(inodes: Inodes) -> None:
-    """Adopt newer versions when it is time, until cancelled."""
+    """Go over to newer versions when it is time, until cancelled."""
     while True:
         await trio.sleep(_EVERY)
-        inodes.adopt_late(trio.current_time())
+        inodes.go_over_late(trio.current_time())

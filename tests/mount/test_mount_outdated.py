@@ -12,7 +12,7 @@ import trio
 from mount_kernel import Kernel
 
 from cryptfs.group.authority import Tier
-from cryptfs.mount.adopting import keep_current
+from cryptfs.mount.outdated import keep_current
 from cryptfs.vault.vault import Vault
 from tests.vault.administration_world import Device, World
 from tests.vault.vault_faults import still
@@ -100,9 +100,9 @@ async def test_who_goes_on_reading_gets_the_newest_version_after_a_minute(two: T
     assert await two.read(fh) == OLD
     await two.anna_writes(b"f", NEW)
     (since,) = two.bob.outdated.values()
-    two.kernel.fs.inodes.adopt_late(since + 59)
+    two.kernel.fs.inodes.go_over_late(since + 59)
     assert await two.read(fh) == OLD
-    two.kernel.fs.inodes.adopt_late(since + 60)
+    two.kernel.fs.inodes.go_over_late(since + 60)
     assert await two.read(fh) == NEW
     assert two.kernel.st("f") in two.told
     await two.kernel.close(fh)
@@ -112,7 +112,7 @@ async def test_open_files_are_looked_at_all_the_time(autojump_clock: trio.testin
     del autojump_clock
     looks: list[float] = []
     with trio.move_on_after(61):
-        await keep_current(SimpleNamespace(adopt_late=looks.append))
+        await keep_current(SimpleNamespace(go_over_late=looks.append))
     assert len(looks) == 30
     assert looks == sorted(looks)
 
@@ -121,7 +121,7 @@ async def test_who_may_write_keeps_his_base_and_his_change_becomes_a_copy(two: T
     fh = two.open("f", os.O_RDWR)
     assert await two.read(fh) == OLD
     await two.anna_writes(b"f", NEW)
-    two.kernel.fs.inodes.adopt_late(trio.current_time() + 3600)
+    two.kernel.fs.inodes.go_over_late(trio.current_time() + 3600)
     assert await two.read(fh) == OLD
     await two.kernel.fs.files.write(fh, 0, b"BOB")
     assert await two.read(fh) == b"BOB" + OLD[3:]
