@@ -20,12 +20,13 @@ from cryptfs.store.drive.access import DriveAccess
 from cryptfs.store.drive.clientid import DriveClient, split_locator
 from cryptfs.vault.home import VaultHome
 from cryptfs.vault.logins import (
-    forget_login,
     forget_pending,
     keep_login,
     keep_pending,
+    last_login,
     login_of,
     pending_login,
+    withdraw_login,
 )
 
 __all__ = ["ask_google", "keys_of_login", "login", "logout", "need_login"]
@@ -106,7 +107,7 @@ def logout(*, where: str, passphrase_file: Path | None) -> None:
         home, keys = _on_drive(where, passphrase_file)
         access = login_of(home, keys)
         known = log_out(access)
-        forget_login(home, keys)
+        withdraw_login(home, keys)
     line(safe(f"{access.account or 'The account'} is logged out." + ("" if known else " Google knew of no login.")))
 
 
@@ -163,10 +164,18 @@ def keys_of_login(home: VaultHome, passphrase_file: Path | None) -> DeviceKeys |
 
 def _client_of(home: VaultHome, keys: DeviceKeys) -> DriveClient:
     """The client id that the vault's login was made with."""
+    last = _last(home, keys)
+    if last is None:
+        raise UsageError(f"The client id of '{home.name}' is not known here any more.", _NO_CLIENT)
+    return DriveClient.of(last)
+
+
+def _last(home: VaultHome, keys: DeviceKeys) -> DriveAccess | None:
+    """The vault's login, also one that was withdrawn; None where nothing can be told of it."""
     try:
-        return DriveClient.of(login_of(home, keys))
-    except (Auth, ConfigError) as err:
-        raise UsageError(f"The client id of '{home.name}' is not known here any more.", _NO_CLIENT) from err
+        return last_login(home, keys)
+    except ConfigError:
+        return None
 
 
 def _client_of_pending() -> DriveClient:
@@ -178,10 +187,8 @@ def _client_of_pending() -> DriveClient:
 
 def _note_change(home: VaultHome, keys: DeviceKeys, access: DriveAccess) -> None:
     """Another account is allowed, and worth a word: it needs the folder, and does not own what the first one sent."""
-    try:
-        before = login_of(home, keys).account
-    except (Auth, ConfigError):
-        return
+    last = _last(home, keys)
+    before = last.account if last is not None else ""
     if before and before != access.account:
         note(
             safe(f"'{home.name}' was kept as {before} until now. What that account has sent, it alone can delete;")

@@ -6,10 +6,13 @@
 | `config/google-drive.json` | one that no vault has taken yet, in clear, mode 0600         |
 
 Before `init` and `join` there are no keys to seal it under; the first vault made or joined after a login takes it.
+A login that was withdrawn leaves its client id there, which is no secret: the next one is asked for with it.
+
 Access tokens, which are good for an hour, are never written down: a refresh token does not change when it is used, so
 several processes may each renew their own.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -25,13 +28,14 @@ from cryptfs.vault.sealedfile import SealedFile, write_durably
 
 __all__ = [
     "adopt_login",
-    "forget_login",
     "forget_pending",
     "keep_login",
     "keep_pending",
+    "last_login",
     "login_of",
     "pending_file",
     "pending_login",
+    "withdraw_login",
 ]
 
 _MAGIC: Final = b"CFSGDRV1"
@@ -59,9 +63,17 @@ def _sealed(home: VaultHome, keys: Holder) -> SealedFile:
 
 def login_of(home: VaultHome, keys: Holder) -> DriveAccess:
     """The login of a vault. Raises Auth if there is none, Damaged or AuthError for a file of another, LocalDisk."""
+    last = last_login(home, keys)
+    if last is None or not last.refresh_token:
+        raise Auth(f"'{home.name}' has no login at Google Drive.", f"Run `cryptfs login {home.name}`.")
+    return last
+
+
+def last_login(home: VaultHome, keys: Holder) -> DriveAccess | None:
+    """The same, or what is left of one that was withdrawn: its `refresh_token` is empty. Raises as `login_of`."""
     kept = _sealed(home, keys).read(_Kept)
     if kept is None:
-        raise Auth(f"'{home.name}' has no login at Google Drive.", f"Run `cryptfs login {home.name}`.")
+        return None
     check_fmt(kept.fmt)
     return DriveAccess.from_json(kept.access)
 
@@ -71,9 +83,12 @@ def keep_login(home: VaultHome, keys: DeviceKeys, access: DriveAccess) -> None:
     _sealed(home, keys).write(_Kept(FMT, access.to_json()))
 
 
-def forget_login(home: VaultHome, keys: DeviceKeys) -> None:
-    """Remove it; one that is missing is fine. Raises LocalDisk."""
-    _sealed(home, keys).remove()
+def withdraw_login(home: VaultHome, keys: DeviceKeys) -> None:
+    """Remove what is secret of it, and keep the client id: who was invited has that from nowhere else.
+
+    Raises as `login_of`.
+    """
+    keep_login(home, keys, replace(login_of(home, keys), refresh_token=""))
 
 
 def pending_file() -> Path:

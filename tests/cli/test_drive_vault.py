@@ -217,10 +217,22 @@ def test_doctor_asks_google(anna: Person, drive: Emulator, team: str) -> None:
 def test_logging_out_withdraws_the_login_and_keeps_the_vault(anna: Person, drive: Emulator, team: str) -> None:
     assert anna.user("logout", "team").out == f"{ANNA} is logged out.\n"
     assert all(grant.dead for grant in drive.service.oauth.grants.values() if grant.email == ANNA)
-    assert not (anna.home / "data" / "team" / "login.cfs").exists()
     asked = anna.user("logout", "team")
     assert (asked.code, "cryptfs login team" in asked.err) == (77, True)
     assert (anna.home / "data" / "team" / "keys.cfs").exists()
+
+
+def test_after_a_logout_the_client_id_is_still_known(anna: Person, team: str) -> None:
+    assert anna.user("logout", "team").code == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cryptfs", "login", "team"],
+        env=os.environ | {"CRYPTFS_HOME": str(anna.home), "DISPLAY": "", "WAYLAND_DISPLAY": ""},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with urllib.request.urlopen(address_in(process) + "&as=" + ANNA, timeout=SECONDS):
+        out, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, out) == (0, f"Logged in as {ANNA}. It is the login of 'team'.\n"), err
+    assert anna.user("ls", "team").code == 0
 
 
 def test_a_vault_elsewhere_needs_no_login(anna: Person, tmp_path: Path) -> None:
