@@ -3,12 +3,12 @@
 For work that must not wait for a mount, a tree or a lock. Blocking; nothing is ever written.
 """
 
-import random
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
+from cryptfs.crypto.keys import chance
 from cryptfs.errors import NotFound
 from cryptfs.format.names import ObjectName, parse_name
 from cryptfs.store.base import Call, Store
@@ -41,7 +41,7 @@ class StoreWindows:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        self._retries = Retries(random.SystemRandom())
+        self._retries = Retries(chance())
 
     def get(self, key: str, off: int, length: int) -> bytes:
         """Exactly this range, as far as it is there; not kept."""
