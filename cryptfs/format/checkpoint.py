@@ -7,15 +7,15 @@ and blocks can be fetched one by one. Rows are opaque here: each is one MessageP
 """
 
 import hashlib
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 from cryptfs.crypto.keys import SIGNATURE_LEN, SignLabel, checkpoint_block_ctx, checkpoint_ctx, lp, verify
 from cryptfs.crypto.seal import open_sealed
 from cryptfs.errors import Damaged, Invalid, NeedsUpdate
 from cryptfs.format.checkpoint_head import (
+    CODEC_NONE,
+    FIXED,
     BlockRef,
     CheckpointHead,
     CheckpointLog,
@@ -44,9 +44,6 @@ __all__ = [
     "verify_checkpoint",
 ]
 
-_FIXED: Final = struct.Struct(">32sQ")
-_CODEC_NONE: Final = b"\0"
-
 
 @dataclass(frozen=True, slots=True)
 class RawCheckpoint:
@@ -73,7 +70,7 @@ def parse_checkpoint(first: bytes | memoryview, size: int, vault: bytes) -> RawC
     Raises Damaged, also if `first` is too short, or NeedsUpdate for an unknown suite.
     """
     header = parse_header(ObjectClass.CHECKPOINT, first, vault)
-    author, stamp = _FIXED.unpack(header.fixed)
+    author, stamp = FIXED.unpack(header.fixed)
     sig_at = len(header.raw) + header.length
     blocks_at = sig_at + SIGNATURE_LEN
     if header.length > CHECKPOINT_HEAD_MAX or stamp > STAMP_MAX or blocks_at > min(size, len(first)):
@@ -120,7 +117,7 @@ def open_block(
     if len(sealed) != ref.len or hashlib.sha256(sealed).digest() != ref.hash:
         raise Damaged("a block of a checkpoint is damaged")
     plain = memoryview(open_sealed(meta_key, checkpoint_block_ctx(raw.header, table.table, number), sealed))
-    if plain[:1].tobytes() != _CODEC_NONE:
+    if plain[:1].tobytes() != CODEC_NONE:
         raise NeedsUpdate("a block is stored in a form that this version does not know")
     rows, at = [], 1
     while at < len(plain):

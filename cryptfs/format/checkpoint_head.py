@@ -1,6 +1,7 @@
 """HD, the plaintext of a checkpoint's head: which state it is, where its tables lie (docs/format.md, "Checkpoints")."""
 
 import hashlib
+import struct
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -11,6 +12,8 @@ from cryptfs.format.form import ascending, frontier, id16, id32, need, optional,
 from cryptfs.format.limits import CHECKPOINT_BLOCK_MAX, CHECKPOINT_BLOCK_ROWS, STAMP_MAX
 
 __all__ = [
+    "CODEC_NONE",
+    "FIXED",
     "STATE_TABLES",
     "TABLE_ALIAS",
     "TABLE_CONTAINER",
@@ -29,6 +32,11 @@ __all__ = [
     "table_hash",
     "table_hasher",
 ]
+
+FIXED: Final = struct.Struct(">32sQ")
+"""What the header of a checkpoint has of its own: entry of the author, stamp."""
+CODEC_NONE: Final = b"\0"
+"""The first byte of a block whose rows are not compressed."""
 
 TABLE_NODE: Final = 1
 TABLE_DIRENT: Final = 2

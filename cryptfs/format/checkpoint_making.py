@@ -5,15 +5,15 @@ sizes of all blocks must be known: the head is written with hashes of zeros, whi
 """
 
 import hashlib
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from cryptfs.crypto.keys import SIGNATURE_LEN, SignLabel, checkpoint_block_ctx, checkpoint_ctx, lp, sign
 from cryptfs.crypto.seal import seal, sealed_len
 from cryptfs.errors import Invalid
 from cryptfs.format.checkpoint_head import (
+    CODEC_NONE,
+    FIXED,
     BlockRef,
     CheckpointHead,
     CheckpointLog,
@@ -27,9 +27,6 @@ from cryptfs.format.header import ObjectClass, pack_header
 from cryptfs.format.limits import CHECKPOINT_BLOCK_MAX, CHECKPOINT_BLOCK_ROWS, CHECKPOINT_HEAD_MAX
 
 __all__ = ["About", "Making", "Outline", "State", "blocks_of", "build_checkpoint"]
-
-_FIXED: Final = struct.Struct(">32sQ")
-_CODEC_NONE: Final = b"\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +59,11 @@ class Outline:
 
 def blocks_of(rows: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     """The blocks of one table in clear, each with its number of rows."""
-    count, block = 0, bytearray(_CODEC_NONE)
+    count, block = 0, bytearray(CODEC_NONE)
     for row in rows:
         if count == CHECKPOINT_BLOCK_ROWS or (count and len(block) + 4 + len(row) > CHECKPOINT_BLOCK_MAX):
             yield count, bytes(block)
-            count, block = 0, bytearray(_CODEC_NONE)
+            count, block = 0, bytearray(CODEC_NONE)
         block += lp(row)
         count += 1
     if count:
@@ -92,7 +89,7 @@ class Making:
         length = sealed_len(len(self._head(iter([bytes(32)] * sum(len(one.blocks) for one in outlines)))))
         if length > CHECKPOINT_HEAD_MAX:
             raise Invalid("the head of a checkpoint is too large")
-        fixed = _FIXED.pack(author, about.stamp)
+        fixed = FIXED.pack(author, about.stamp)
         self._header = pack_header(ObjectClass.CHECKPOINT, vault, ks, length, fixed)
         self.blocks_at = len(self._header) + length + SIGNATURE_LEN
         """Where the first block begins in the object."""

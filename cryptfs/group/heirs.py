@@ -3,7 +3,8 @@
 What a segment is entitled to has to be the same on every device and for ever, whatever arrives later. So it is read
 off what the segment itself has seen, and off what admissions fix: nothing here asks which statements are valid. Ending
 a log of another takes a statement of an administrator's or owner's, valid or not; they may take over any pack
-themselves, so they give nobody more than they have (docs/replication.md, "Adoption").
+themselves, so they give nobody more than they have. But who was one and is not any more can still write such a
+statement, and a writer in league with him act on it (docs/replication.md, "Adoption").
 """
 
 from collections.abc import Iterable, Iterator
